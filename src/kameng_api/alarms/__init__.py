@@ -1,0 +1,1 @@
+"""What a person must know, said once and kept until it is over."""

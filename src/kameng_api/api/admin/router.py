@@ -1,0 +1,9 @@
+"""All of `/admin/v1`."""
+
+from fastapi import APIRouter
+
+from kameng_api.api.admin import catalog, channels, merchants, money, orders, people, watch
+
+router = APIRouter(prefix="/admin/v1", tags=["operators"])
+for part in (merchants, catalog, channels, money, orders, watch, people):
+    router.include_router(part.router)

@@ -1,0 +1,100 @@
+"""Helpers of the test environment: what we would have signed, and play money. For live keys none of this exists."""
+
+from dataclasses import replace
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field, StringConstraints
+from starlette.responses import JSONResponse, Response
+
+from kameng_api.api.balance import Balance, show_balance
+from kameng_api.api.deps import CalledBy, InDoor
+from kameng_api.api.routes import StrictRoute, WireModel
+from kameng_api.api.wire import AmountIn
+from kameng_api.kit.db import Tx
+from kameng_api.kit.errors import FieldError, Invalid, NotFound
+from kameng_api.kit.money import format_amount, parse_amount
+from kameng_api.ledger import actions as ledger
+from kameng_api.ledger import queries as books
+from kameng_api.ledger.errors import Mismatched
+from kameng_api.ledger.rules import AVAILABLE, PLAY_MONEY, Line, Posting, play_money
+from kameng_api.merchants.rules import Caller
+
+router = APIRouter(route_class=StrictRoute, tags=["test mode"])
+
+_LINES: Final = ("scheme", "timestamp", "nonce", "key_id", "method", "target", "body_sha256")
+
+
+class SignedText(BaseModel):
+    """The seven lines as we read your request. Compare them with yours, byte by byte."""
+
+    string_to_sign: str = Field(description="All seven lines, each ended by one line feed.")
+    lines: dict[str, str] = Field(description="The same, by name.")
+    bytes: int = Field(description="Length of string_to_sign.")
+    signature_valid: bool = Field(description="Whether the signature you sent is your key's over this text.")
+
+
+class SetBalance(WireModel):
+    """Set the spendable play money of the test book."""
+
+    number: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = Field(
+        description="Your own number for this change: the same number and amount again changes nothing."
+    )
+    available: AmountIn = Field(description="What `available` shall be.")
+
+
+@router.post(
+    "/v1/test/signature",
+    response_model=SignedText,
+    summary="Our string to sign for the request you sent",
+    description="Send any body, signed or wrongly signed with a known test key. The secret is never part of the answer.",
+)
+async def show_signed_text(request: Request) -> Any:
+    text: bytes | None = request.scope.get("kameng.signed_text")
+    if text is None:
+        raise NotFound
+    readable = text.decode("latin-1")
+    return {
+        "string_to_sign": readable,
+        "lines": dict(zip(_LINES, readable.split("\n")[:-1], strict=True)),
+        "bytes": len(text),
+        "signature_valid": request.scope["kameng.signature_valid"],
+    }
+
+
+@router.post("/v1/test/balance", response_model=Balance, summary="Set play money")
+async def set_balance(wanted: SetBalance, door: InDoor, caller: CalledBy) -> Response:
+    available, most = parse_amount(wanted.available), parse_amount(door.settings.test_credit_limit)
+    if caller.environment != "test":
+        raise NotFound
+    if available > most:
+        wrong = FieldError("/available", "out_of_range", f"at most {format_amount(most)}")
+        raise Invalid("more play money than this deployment gives", errors=[wrong])
+    async with door.db.transaction() as tx:
+        replayed = await _set_play_money(tx, caller, wanted.number, available)
+        balance = await books.get_balance(tx, caller.book_id, caller.currency)
+    headers = {"Idempotent-Replayed": "true"} if replayed else {}
+    return JSONResponse(show_balance(balance), 200 if replayed else 201, headers)
+
+
+async def _set_play_money(tx: Tx, caller: Caller, number: str, available: int) -> bool:
+    """True when this number had been posted before with the same amount. Raises Mismatched when with another."""
+    account = (caller.book_id, AVAILABLE, caller.currency)
+    balances = await ledger.lock(tx, [account])
+    note = f"available {format_amount(available)}"
+    change = available - balances[account].balance
+    posting = replace(play_money(caller.book_id, number, caller.currency, change or 1), note=note)
+    if not change:
+        posting = _there_and_back(posting)
+    known = await books.find_note(tx, posting.book_id, posting.event_key)
+    if known is not None:
+        if known != note:
+            raise Mismatched("this number was already used with another amount")
+        return True
+    await ledger.post_locked(tx, [posting], balances, {})
+    return False
+
+
+def _there_and_back(posting: Posting) -> Posting:
+    """Nothing is to change, but the number must be taken for ever, and only transfers keep it."""
+    return replace(posting, lines=(Line(PLAY_MONEY, AVAILABLE, 1), Line(AVAILABLE, PLAY_MONEY, 1)))

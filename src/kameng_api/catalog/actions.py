@@ -1,0 +1,275 @@
+"""Changes to the catalogue. Each takes the version row's lock first, so copies know that they are stale."""
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from kameng_api.catalog import definitions, queries, rules
+from kameng_api.catalog.errors import ChannelExists, ChannelUnknown, IdentityFixed
+from kameng_api.catalog.rules import Channel, Offer, Price, Product
+from kameng_api.catalog.tables import catalog_version, channels, offers, prices, product_grants, products
+from kameng_api.kit.crypto import Keyring
+from kameng_api.kit.db import Tx, execute, fetch
+from kameng_api.kit.errors import FieldError, Invalid
+from kameng_api.kit.ids import new_ulid
+from kameng_api.outbox import actions as outbox
+from kameng_api.outbox.rules import fact_of
+
+_TOKEN_BYTES = 32
+
+
+async def put_product(tx: Tx, product: Product) -> bool:
+    """Create the SKU, or change what may change about it; True when it is new. Raises Invalid, IdentityFixed."""
+    _refuse(definitions.check_product(product))
+    async with _change(tx, [product.sku]):
+        old = await queries.find_product(tx, product.sku)
+        if old is not None and (fixed := definitions.identity_changes(old, product)):
+            raise IdentityFixed(f"{', '.join(fixed)} of a SKU may not change; use another SKU")
+        row = _row(product)
+        statement = upsert(products).values(**row)
+        await tx.execute(
+            statement.on_conflict_do_update(
+                index_elements=[products.c.sku],
+                set_={name: statement.excluded[name] for name in row if name != "sku"} | {"updated_at": func.now()},
+            )
+        )
+    return old is None
+
+
+def _row(product: Product) -> dict[str, Any]:
+    row = {name: value for name, value in asdict(product).items() if name not in ("created_at", "updated_at")}
+    return row | {
+        "fields": [rules.form_field(wanted) for wanted in product.fields],
+        "environments": sorted(product.environments),
+    }
+
+
+async def set_product_status(tx: Tx, sku: str, status: str) -> None:
+    """`on_sale`, `paused` or `retired`. Raises ProductUnknown, Invalid."""
+    if status not in rules.PRODUCT_STATUSES:
+        raise _invalid("/status", "unknown_value", " | ".join(rules.PRODUCT_STATUSES))
+    async with _change(tx, [sku]):
+        await queries.get_product(tx, sku)
+        await tx.execute(update(products).where(products.c.sku == sku).values(status=status, updated_at=func.now()))
+
+
+async def set_price(
+    tx: Tx, sku: str, price: Price, *, level: str | None = None, merchant_id: UUID | None = None
+) -> None:
+    """The price for everybody, for a level, or for one merchant. Raises ProductUnknown, Invalid."""
+    await _check_scope(tx, level, merchant_id)
+    async with _change(tx, [sku]):
+        _refuse(definitions.check_price(await queries.get_product(tx, sku), price))
+        values = {"unit_price": price.unit_price, "rate_ppm": price.rate_ppm}
+        statement = upsert(prices).values(price_id=new_ulid(), sku=sku, level=level, merchant_id=merchant_id, **values)
+        await tx.execute(
+            statement.on_conflict_do_update(
+                index_elements=["sku", "level", "merchant_id"], set_=values | {"updated_at": func.now()}
+            )
+        )
+
+
+async def remove_price(tx: Tx, sku: str, *, level: str | None = None, merchant_id: UUID | None = None) -> bool:
+    """True when there was one. Whoever bought at it falls back to the next wider price, or sees the product no more."""
+    async with _change(tx, [sku]):
+        gone = await tx.execute(
+            delete(prices).where(
+                prices.c.sku == sku,
+                prices.c.level.is_not_distinct_from(level),
+                prices.c.merchant_id.is_not_distinct_from(merchant_id),
+            )
+        )
+    return gone.rowcount > 0
+
+
+async def _check_scope(tx: Tx, level: str | None, merchant_id: UUID | None) -> None:
+    if level is not None and merchant_id is not None:
+        raise _invalid("/level", "ambiguous", "a price is for a level or for a merchant, not both")
+    if level is not None and not (1 <= len(level) <= 32 and level.isprintable()):
+        raise _invalid("/level", "format", "1–32 printable characters")
+    if merchant_id is not None:
+        await _check_merchants(tx, [merchant_id], "/merchant_id")
+
+
+async def set_grants(tx: Tx, sku: str, merchant_ids: Sequence[UUID]) -> None:
+    """Only these merchants may buy the SKU; none named opens it to all. Raises ProductUnknown, Invalid."""
+    wanted = sorted(set(merchant_ids))
+    await _check_merchants(tx, wanted, "/merchant_ids")
+    async with _change(tx, [sku]):
+        await queries.get_product(tx, sku)
+        await tx.execute(delete(product_grants).where(product_grants.c.sku == sku))
+        if wanted:
+            await tx.execute(insert(product_grants), [{"sku": sku, "merchant_id": one} for one in wanted])
+
+
+async def _check_merchants(tx: Tx, merchant_ids: Sequence[UUID], pointer: str) -> None:
+    [row] = await fetch(tx, "SELECT count(*) AS n FROM merchants WHERE merchant_id = ANY ($1::uuid[])", merchant_ids)
+    if row["n"] != len(merchant_ids):
+        raise _invalid(pointer, "unknown_value", "no such merchant")
+
+
+@dataclass(frozen=True, slots=True)
+class NewChannel:
+    """What an operator says of a connection. `settings` is JSON text that the adapter's model has accepted."""
+
+    channel_id: str
+    name: str
+    adapter: str
+    environment: str
+    settings: bytes
+    concurrency: int = 100
+    wallet_low_at: int | None = None
+    status: str = "enabled"
+
+
+async def create_channel(tx: Tx, keyring: Keyring, new: NewChannel) -> str:
+    """Store a connection; returns the callback token. Raises Invalid, ChannelExists."""
+    channel = Channel(
+        channel_id=new.channel_id,
+        name=new.name,
+        adapter=new.adapter,
+        environment=new.environment,
+        status=new.status,
+        concurrency=new.concurrency,
+        wallet_low_at=new.wallet_low_at,
+    )
+    _refuse(definitions.check_channel(channel))
+    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    async with _change(tx, []):
+        statement = upsert(channels).values(
+            channel_id=new.channel_id,
+            name=new.name,
+            adapter=new.adapter,
+            environment=new.environment,
+            status=new.status,
+            concurrency=new.concurrency,
+            wallet_low_at=new.wallet_low_at,
+            settings_sealed=keyring.seal(new.settings, rules.settings_aad(new.channel_id)),
+            callback_token_hash=hashlib.sha256(token.encode()).digest(),
+            callback_token_sealed=keyring.seal(token.encode(), rules.callback_token_aad(new.channel_id)),
+        )
+        if not (await tx.execute(statement.on_conflict_do_nothing())).rowcount:
+            raise ChannelExists("this channel id is taken")
+    return token
+
+
+async def change_channel(
+    tx: Tx,
+    keyring: Keyring,
+    channel_id: str,
+    *,
+    name: str,
+    settings: bytes | None,
+    concurrency: int,
+    wallet_low_at: int | None,
+) -> None:
+    """Adapter and environment stay; `settings` None keeps the sealed ones. Raises ChannelUnknown, Invalid."""
+    async with _change(tx, []):
+        old = await queries.get_channel(tx, channel_id)
+        values: dict[str, Any] = {"name": name, "concurrency": concurrency, "wallet_low_at": wallet_low_at}
+        _refuse(definitions.check_channel(replace(old, **values)))
+        if settings is not None:
+            values["settings_sealed"] = keyring.seal(settings, rules.settings_aad(channel_id))
+        statement = update(channels).where(channels.c.channel_id == channel_id)
+        await tx.execute(statement.values(**values, updated_at=func.now()))
+
+
+async def set_channel_status(tx: Tx, channel_id: str, status: str) -> None:
+    """A disabled channel gets no new orders; open ones are still looked up. Raises ChannelUnknown, Invalid."""
+    if status not in rules.SWITCH:
+        raise _invalid("/status", "unknown_value", " | ".join(rules.SWITCH))
+    async with _change(tx, []):
+        statement = update(channels).where(channels.c.channel_id == channel_id)
+        if not (await tx.execute(statement.values(status=status, updated_at=func.now()))).rowcount:
+            raise ChannelUnknown("no channel has this id")
+
+
+async def record_wallet(tx: Tx, channel_id: str, balance: int) -> None:
+    """What the supplier says our wallet holds, 1/10000 units. Raises ChannelUnknown."""
+    look = select(channels.c.wallet_balance).where(channels.c.channel_id == channel_id)
+    known = (await tx.execute(look)).one_or_none()
+    if known is None:
+        raise ChannelUnknown("no channel has this id")
+    if known.wallet_balance != balance:
+        await _bump(tx)
+    statement = update(channels).where(channels.c.channel_id == channel_id)
+    await tx.execute(statement.values(wallet_balance=balance, wallet_checked_at=func.now()))
+
+
+async def set_offer(tx: Tx, offer: Offer) -> bool:
+    """Create or replace a channel's offer for a SKU; True when new. Raises ProductUnknown, ChannelUnknown, Invalid."""
+    async with _change(tx, [offer.sku]):
+        _refuse(definitions.check_offer(await queries.get_product(tx, offer.sku), offer))
+        await queries.get_channel(tx, offer.channel_id)
+        row = asdict(offer)
+        old = await tx.execute(
+            select(offers.c.sku).where(offers.c.channel_id == offer.channel_id, offers.c.sku == offer.sku)
+        )
+        new = old.one_or_none() is None
+        statement = upsert(offers).values(**row)
+        await tx.execute(
+            statement.on_conflict_do_update(
+                index_elements=["channel_id", "sku"],
+                set_={name: statement.excluded[name] for name in row if name not in ("channel_id", "sku")}
+                | {"updated_at": func.now()},
+            )
+        )
+    return new
+
+
+_STOCK = """
+UPDATE offers o SET stock = k.stock, updated_at = now()
+FROM unnest($2::text[], $3::int[]) AS k (product_code, stock)
+WHERE o.channel_id = $1 AND o.product_code = k.product_code AND o.stock IS DISTINCT FROM k.stock
+"""
+
+
+async def record_stock(tx: Tx, channel_id: str, stock: Sequence[tuple[str, int | None]]) -> int:
+    """What the supplier has: (its product code, units or None when it does not tell). Returns offers changed."""
+    ordered = sorted(stock, key=lambda pair: pair[0])
+    await fetch(tx, "SELECT 1 FROM catalog_version FOR UPDATE")
+    changed = await execute(tx, _STOCK, channel_id, [code for code, _ in ordered], [units for _, units in ordered])
+    if changed:
+        await _bump(tx)
+    return changed
+
+
+@asynccontextmanager
+async def _change(tx: Tx, skus: Sequence[str]) -> AsyncIterator[None]:
+    """Around every change: take the version's lock, and tell the books that can see a difference afterwards."""
+    version = await _bump(tx)
+    before = await queries.load_snapshot(tx, skus)
+    yield
+    if not skus:
+        return
+    after = await queries.load_snapshot(tx, skus)
+    known = [sku for sku in skus if sku in after.products]
+    changes = rules.find_changes(before, after, known, await queries.list_readers(tx))
+    if changes:
+        await outbox.record(
+            tx,
+            [fact_of(change.reader.book_id, change.type, change.sku, version, change.view) for change in changes],
+        )
+
+
+async def _bump(tx: Tx) -> int:
+    statement = upsert(catalog_version).values(singleton=True, version=1)
+    grown = {"version": catalog_version.c.version + 1}
+    statement = statement.on_conflict_do_update(index_elements=["singleton"], set_=grown)
+    return int((await tx.execute(statement.returning(catalog_version.c.version))).scalar_one())
+
+
+def _refuse(errors: Sequence[FieldError]) -> None:
+    if errors:
+        raise Invalid("the definition has mistakes", errors=errors)
+
+
+def _invalid(pointer: str, code: str, detail: str) -> Invalid:
+    return Invalid(detail, errors=[FieldError(pointer, code, detail)])

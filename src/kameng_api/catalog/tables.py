@@ -1,0 +1,131 @@
+"""What can be bought, at what price, and where it comes from. Small shared reference tables."""
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from kameng_api.kit.tables import metadata
+
+products = Table(
+    "products",
+    metadata,
+    Column("sku", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("product_type", Text, nullable=False),
+    Column("currency", Text, nullable=False, server_default="CNY"),
+    Column("face_value", BigInteger),
+    Column("face_min", BigInteger),
+    Column("face_max", BigInteger),
+    Column("face_step", BigInteger),
+    Column("target_kind", Text),  # 'mobile' | 'account' | NULL for card codes
+    Column("fields", JSONB, nullable=False, server_default="[]"),
+    Column("environments", ARRAY(Text), nullable=False, server_default=text("'{live,test}'")),
+    Column("status", Text, nullable=False, server_default="on_sale"),
+    Column("max_quantity", Integer, nullable=False, server_default="100"),
+    Column("deliver_within_s", Integer, nullable=False, server_default="600"),
+    Column("duplicate_window_s", Integer, nullable=False, server_default="0"),
+    Column("allow_below_cost", Boolean, nullable=False, server_default="false"),
+    Column("refund_on_reversal", Boolean, nullable=False, server_default="true"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    CheckConstraint("product_type IN ('topup', 'card', 'voucher')", name="product_type"),
+    CheckConstraint("status IN ('on_sale', 'paused', 'retired')", name="status"),
+    CheckConstraint(
+        "(face_value IS NOT NULL AND face_min IS NULL AND face_max IS NULL AND face_step IS NULL) OR "
+        "(face_value IS NULL AND face_min > 0 AND face_max >= face_min AND face_step > 0)",
+        name="fixed_or_ranged",
+    ),
+)
+
+# The price of a SKU: for everybody, for a merchant level (会员等级), or for one merchant (密价). The narrowest wins.
+prices = Table(
+    "prices",
+    metadata,
+    Column("price_id", Uuid, primary_key=True),
+    Column("sku", Text, ForeignKey("products.sku"), nullable=False),
+    Column("level", Text),
+    Column("merchant_id", Uuid),
+    Column("unit_price", BigInteger),  # fixed face value
+    Column("rate_ppm", BigInteger),  # ranged: price per face value, parts per million
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    UniqueConstraint("sku", "level", "merchant_id", postgresql_nulls_not_distinct=True),
+    CheckConstraint("num_nonnulls(level, merchant_id) <= 1", name="one_scope"),
+    CheckConstraint("num_nonnulls(unit_price, rate_ppm) = 1", name="one_price"),
+    CheckConstraint("unit_price > 0 OR rate_ppm > 0", name="positive"),
+)
+
+# A SKU marked here may be bought only by the merchants listed; without rows it is open to all.
+product_grants = Table(
+    "product_grants",
+    metadata,
+    Column("sku", Text, ForeignKey("products.sku"), nullable=False),
+    Column("merchant_id", Uuid, nullable=False),
+    PrimaryKeyConstraint("sku", "merchant_id"),
+)
+
+# A configured connection to a supplier (渠道).
+channels = Table(
+    "channels",
+    metadata,
+    Column("channel_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("adapter", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default="enabled"),
+    Column("settings_sealed", LargeBinary, nullable=False),
+    Column("callback_token_hash", LargeBinary, nullable=False, unique=True),
+    Column("callback_token_sealed", LargeBinary, nullable=False),
+    Column("concurrency", Integer, nullable=False, server_default="100"),
+    Column("wallet_low_at", BigInteger),
+    Column("wallet_balance", BigInteger),
+    Column("wallet_checked_at", DateTime(timezone=True)),
+    Column("statement_note", Text),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    CheckConstraint("environment IN ('live', 'test')", name="environment"),
+    CheckConstraint("status IN ('enabled', 'disabled')", name="status"),
+)
+
+# Channel × SKU: the supplier's product code and what it costs us.
+offers = Table(
+    "offers",
+    metadata,
+    Column("channel_id", Text, ForeignKey("channels.channel_id"), nullable=False),
+    Column("sku", Text, ForeignKey("products.sku"), nullable=False),
+    Column("product_code", Text, nullable=False),
+    Column("unit_cost", BigInteger),
+    Column("rate_ppm", BigInteger),
+    Column("stock", Integer),
+    Column("status", Text, nullable=False, server_default="enabled"),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("channel_id", "sku"),
+    Index("ix_offers_sku", "sku"),
+    CheckConstraint("num_nonnulls(unit_cost, rate_ppm) = 1", name="one_cost"),
+    CheckConstraint("unit_cost >= 0 OR rate_ppm >= 0", name="not_negative"),
+    CheckConstraint("status IN ('enabled', 'disabled')", name="status"),
+)
+
+# One row; grows with every change in this room, so that processes know when their copy is stale.
+catalog_version = Table(
+    "catalog_version",
+    metadata,
+    Column("singleton", Boolean, primary_key=True, server_default="true"),
+    Column("version", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint("singleton", name="one_row"),
+)

@@ -1,0 +1,127 @@
+"""Acts on what suppliers called us with: the API has stored and verified it, here it meets the order."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import orjson
+import structlog
+
+from kameng_api.catalog.rules import Snapshot
+from kameng_api.jobs.orders import Buyer, skus_of
+from kameng_api.kit.crypto import Keyring
+from kameng_api.kit.db import Database, Tx
+from kameng_api.kit.fresh import Fresh
+from kameng_api.orders.absorb import News
+from kameng_api.orders.settle import Settlement
+from kameng_api.settings import Settings
+from kameng_api.suppliers import queries as suppliers
+from kameng_api.suppliers.connections import Connections
+from kameng_api.suppliers.port import Answer, CallbackRefused
+from kameng_api.suppliers.queries import StoredCallback
+from kameng_api.suppliers.rules import Attempt
+from kameng_api.tasks import actions as tasks
+from kameng_api.tasks.rules import Due, Lane, Task
+
+_log = structlog.get_logger()
+
+
+class Desk(Protocol):
+    """What this job needs of its process."""
+
+    @property
+    def db(self) -> Database: ...
+    @property
+    def keyring(self) -> Keyring: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def catalog(self) -> Fresh[Snapshot]: ...
+    @property
+    def connections(self) -> Connections: ...
+    @property
+    def buyer(self) -> Buyer: ...
+    @property
+    def worker(self) -> str: ...
+
+
+async def apply_callbacks(desk: Desk, limit: int) -> int:
+    """Claim up to `limit` stored callbacks and apply them. Returns how many were found.
+
+    Where the signature is strong the verdict counts; otherwise a callback only makes the look-up due.
+    """
+    async with desk.db.transaction() as tx:
+        claimed = await tasks.claim(tx, Lane.CALLBACK, limit, desk.settings.lease_s, desk.worker)
+        if not claimed:
+            return 0
+        callbacks = await suppliers.find_callbacks(tx, [t.ref for t in claimed])
+        keys = [(c.book_id, c.attempt_id) for c in callbacks.values() if c.book_id is not None and c.attempt_id is not None]
+        attempts = await suppliers.find_attempts(tx, keys) if keys else {}
+        skus = await skus_of(tx, list(attempts.values())) if attempts else {}
+        trusted, hints, done = _sort(desk, claimed, callbacks, attempts, skus)
+        await _ask(tx, hints)
+        await tasks.complete(tx, done)
+    await asyncio.gather(*(desk.buyer.tell(channel_id, settlement) for channel_id, settlement in trusted))
+    return len(claimed)
+
+
+async def _ask(tx: Tx, hints: Sequence[Attempt]) -> None:
+    await tasks.make_due(tx, [Due(a.book_id, Lane.LOOK_UP, a.attempt_id) for a in {a.key: a for a in hints}.values()])
+
+
+def _sort(
+    desk: Desk,
+    claimed: Sequence[Task],
+    callbacks: dict[Any, StoredCallback],
+    attempts: dict[Any, Attempt],
+    skus: dict[Any, str],
+) -> tuple[list[tuple[str, Settlement]], list[Attempt], list[Task]]:
+    """(verdicts to settle, attempts to look up, tasks that end here)."""
+    trusted: list[tuple[str, Settlement]] = []
+    hints: list[Attempt] = []
+    done: list[Task] = []
+    for task in claimed:
+        callback = callbacks.get(task.ref)
+        attempt = attempts.get((callback.book_id, callback.attempt_id)) if callback else None
+        if callback is None or attempt is None:
+            _log.warning("callback.without_attempt", channel=callback.channel_id if callback else None)
+            done.append(task)
+            continue
+        news = _read(desk, callback, attempt, skus[attempt.key])
+        if news is None:
+            hints.append(attempt)
+            done.append(task)
+        else:
+            trusted.append((attempt.channel_id, Settlement(news, task)))
+    return trusted, hints, done
+
+
+def _read(desk: Desk, callback: StoredCallback, attempt: Attempt, sku: str) -> News | None:
+    """The verdict, or None when the callback is only a hint to ask."""
+    channel = desk.catalog.current.channels.get(callback.channel_id)
+    if channel is None or attempt.channel_id != callback.channel_id:
+        return None  # signed by one supplier about another one's reference: ask the right one
+    supplier = desk.connections.of(channel)
+    if supplier.read_callback is None or not supplier.capabilities.trusted_callback:
+        return None
+    headers, body = open_callback(desk.keyring, callback)
+    try:
+        told = supplier.read_callback(headers, body, callback.received_at)
+    except CallbackRefused:
+        return None
+    product = desk.catalog.current.products.get(sku)
+    news = News(
+        *attempt.key,
+        "callback",
+        Answer(told.outcome, raw=body),
+        refund_on_reversal=product is None or product.refund_on_reversal,
+    )
+    return replace(news, capabilities=supplier.capabilities, can_look_up=supplier.look_up is not None)
+
+
+def open_callback(keyring: Keyring, callback: StoredCallback) -> tuple[dict[str, str], bytes]:
+    """(headers, body) as they arrived."""
+    plain = keyring.open(callback.raw_sealed, suppliers.callback_binding(callback.callback_id))
+    head, _, body = plain.partition(b"\n")
+    return orjson.loads(head), body

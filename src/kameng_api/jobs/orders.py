@@ -1,0 +1,328 @@
+"""Buys what was ordered: claim (many, one short transaction) · call (no transaction) · record (many, group commit).
+
+A crash between any two beats leaves an attempt with our reference written down: it is looked up, never sent again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+from kameng_api.alarms import actions as alarms
+from kameng_api.catalog.rules import Channel, Snapshot
+from kameng_api.kit.crypto import Keyring
+from kameng_api.kit.db import Database, Tx, fetch
+from kameng_api.kit.errors import Unavailable
+from kameng_api.kit.fresh import Fresh
+from kameng_api.kit.gather import Gatherer
+from kameng_api.kit.ids import public_id
+from kameng_api.orders.absorb import News
+from kameng_api.orders.dispatch import Submission, Surroundings, dispatch
+from kameng_api.orders.settle import Settlement, settle
+from kameng_api.settings import Settings
+from kameng_api.suppliers import queries as attempts_of
+from kameng_api.suppliers.connections import Connections
+from kameng_api.suppliers.port import Answer, NotSent, Supplier, Unknown
+from kameng_api.suppliers.rules import Attempt, outcome_word
+from kameng_api.tasks import actions as tasks
+from kameng_api.tasks.rules import Lane, Task
+
+_log = structlog.get_logger()
+_CLAIM_AT_ONCE: Final = 200
+_RECORD_TRIES: Final = 5
+
+ANSWERS: Final = Counter(
+    "kameng_supplier_answers_total", "Answers of suppliers by channel, beat and outcome.", ["channel", "beat", "outcome"]
+)
+CALL_SECONDS: Final = Histogram(
+    "kameng_supplier_call_seconds",
+    "How long suppliers take to answer.",
+    ["channel", "beat"],
+    buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+SETTLE_FLUSH: Final = Histogram(
+    "kameng_settle_flush_size", "Answers settled by one commit.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
+)
+
+
+class Desk(Protocol):
+    """What these jobs need of their process."""
+
+    @property
+    def buyer(self) -> "Buyer": ...
+
+
+async def submit(desk: Desk, limit: int) -> int:
+    """Claim up to `limit` due orders and begin to buy; the calls go on after it returns. Returns how many tasks were found."""
+    return await desk.buyer.submit(limit)
+
+
+async def look_up(desk: Desk, limit: int) -> int:
+    """Claim up to `limit` due look-ups and begin to ask. Returns how many."""
+    return await desk.buyer.look_up(limit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A look-up that is under way."""
+
+    task: Task
+    attempt: Attempt
+    sku: str
+
+
+@dataclass(slots=True)
+class _Load:
+    """Calls under way, in all and per channel."""
+
+    limit: int
+    total: int = 0
+    channels: dict[str, int] = field(default_factory=dict)
+
+    def enter(self, channel_id: str) -> None:
+        self.total += 1
+        self.channels[channel_id] = self.channels.get(channel_id, 0) + 1
+
+    def leave(self, channel_id: str) -> None:
+        self.total -= 1
+        self.channels[channel_id] -= 1
+
+    def room(self) -> int:
+        return self.limit - self.total
+
+
+class Buyer:
+    """This process's share of buying and asking.
+
+    `supplier_concurrency` bounds the calls of each lane; a channel's own `concurrency` bounds what it is sent, so that one that hangs
+    cannot take every place.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        keyring: Keyring,
+        catalog: Fresh[Snapshot],
+        connections: Connections,
+        settings: Settings,
+        worker: str,
+    ) -> None:
+        self._db = db
+        self._keyring = keyring
+        self._catalog = catalog
+        self._connections = connections
+        self._settings = settings
+        self._worker = worker
+        self._buying = _Load(settings.supplier_concurrency)
+        self._asking = _Load(settings.supplier_concurrency)
+        self._running: set[asyncio.Task[None]] = set()
+        self._unhealthy: Fresh[frozenset[str]] = Fresh(self._find_unhealthy, 1.0)
+        self._records: Gatherer[Settlement, str] = Gatherer(self._record, largest=256, in_flight=2)
+        self._records.on_flush = SETTLE_FLUSH.observe
+        self.on_room: Callable[[], None] = _nothing
+        """Called when enough calls have ended that claiming is worth while again."""
+        self.on_settled: Callable[[], None] = _nothing
+        """Called after each commit of answers: there may be merchants to tell and orders to go on with."""
+
+    async def start(self) -> None:
+        await self._unhealthy.start()
+
+    async def stop(self) -> None:
+        """Let every call that is under way end and be recorded."""
+        await self._unhealthy.stop()
+        while self._running:
+            await asyncio.wait(self._running)
+        await self._records.drain()
+
+    @property
+    def in_flight(self) -> int:
+        """Supplier calls under way."""
+        return self._buying.total + self._asking.total
+
+    # --- claim -------------------------------------------------------------------------------------------------------
+
+    async def submit(self, limit: int) -> int:
+        """See the function of the same name."""
+        room = min(limit, _CLAIM_AT_ONCE, self._buying.room())
+        if room <= 0:
+            return 0
+        around = Surroundings(self._catalog.current, self._unhealthy.current, self._busy())
+        async with self._db.transaction() as tx:
+            submissions = await dispatch(
+                tx, self._keyring, around, limit=room, lease_s=self._settings.lease_s, worker=self._worker
+            )
+        for submission in submissions:
+            self._buying.enter(submission.channel_id)
+            self._begin(self._buy(submission))
+        return len(submissions)
+
+    async def look_up(self, limit: int) -> int:
+        """See the function of the same name."""
+        room = min(limit, _CLAIM_AT_ONCE, self._asking.room())
+        if room <= 0:
+            return 0
+        questions: list[_Question] = []
+        async with self._db.transaction() as tx:
+            claimed = await tasks.claim(tx, Lane.LOOK_UP, room, self._settings.lease_s, self._worker)
+            found = await attempts_of.find_attempts(tx, [t.key for t in claimed]) if claimed else {}
+            skus = await skus_of(tx, list(found.values())) if found else {}
+            settled = [t for t in claimed if t.key not in found or not found[t.key].live]
+            await tasks.complete(tx, settled)
+            gone = {t.key for t in settled}
+            questions = [_Question(t, found[t.key], skus[t.key]) for t in claimed if t.key not in gone]
+        for question in questions:
+            self._asking.enter(question.attempt.channel_id)
+            self._begin(self._ask(question))
+        return len(claimed)
+
+    def _room_again(self) -> None:
+        if self._buying.room() * 4 >= self._buying.limit:
+            self.on_room()
+
+    def _busy(self) -> frozenset[str]:
+        channels = self._catalog.current.channels
+        return frozenset(
+            c for c, n in self._buying.channels.items() if n and c in channels and n >= channels[c].concurrency
+        )
+
+    async def _find_unhealthy(self) -> frozenset[str]:
+        """Channels of which, in the last ten seconds, at least five attempts went wrong and more than came right."""
+        async with self._db.transaction() as tx:
+            health = await attempts_of.recent_health(tx, list(self._catalog.current.channels))
+        return frozenset(c for c, (good, bad) in health.items() if bad >= 5 and bad > good)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    # --- call --------------------------------------------------------------------------------------------------------
+
+    async def _buy(self, submission: Submission) -> None:
+        channel = self._catalog.current.channels[submission.channel_id]
+        supplier = self._connected(channel)
+        try:
+            if supplier is None:
+                answer = Answer(NotSent("the channel cannot be connected"))
+            else:
+                purchase = replace(submission.purchase, callback_url=self._connections.callback_url(channel))
+                with CALL_SECONDS.labels(channel.channel_id, "place").time():
+                    answer = await self._call(supplier.place(purchase))
+        finally:
+            self._buying.leave(channel.channel_id)
+            self._room_again()
+        news = self._news(submission.attempt_key, "place", answer, supplier, submission.sku)
+        await self.tell(channel.channel_id, Settlement(news, submission.task))
+
+    def _connected(self, channel: Channel) -> Supplier | None:
+        try:
+            return self._connections.of(channel)
+        except Exception as trouble:
+            _log.error("channel.not_connected", channel=channel.channel_id, trouble=type(trouble).__name__)
+            return None
+
+    async def _ask(self, question: _Question) -> None:
+        attempt = question.attempt
+        channel = self._catalog.current.channels.get(attempt.channel_id)
+        supplier = self._connected(channel) if channel is not None else None
+        try:
+            if supplier is None:
+                answer = Answer(Unknown("the channel cannot be connected"))
+            elif supplier.look_up is None:
+                answer = Answer(Unknown("the supplier cannot be asked", needs_person=True))
+            else:
+                with CALL_SECONDS.labels(attempt.channel_id, "look_up").time():
+                    answer = await self._call(supplier.look_up(attempt.reference))
+        finally:
+            self._asking.leave(attempt.channel_id)
+        news = self._news(attempt.key, "look_up", answer, supplier, question.sku)
+        await self.tell(attempt.channel_id, Settlement(news, question.task))
+
+    async def _call(self, call: Coroutine[Any, Any, Answer] | Awaitable[Answer]) -> Answer:
+        try:
+            async with asyncio.timeout(self._settings.supplier_timeout_s + 2):
+                return await call
+        except Exception as trouble:  # an adapter that raises has not told us what happened
+            _log.error("adapter.raised", trouble=type(trouble).__name__)
+            return Answer(Unknown(f"the adapter raised {type(trouble).__name__}"))
+
+    def _news(
+        self, attempt: tuple[int, UUID], beat: str, answer: Answer, supplier: Supplier | None, sku: str
+    ) -> News:
+        product = self._catalog.current.products.get(sku)
+        news = News(*attempt, beat, answer, refund_on_reversal=product is None or product.refund_on_reversal)
+        if supplier is None:
+            return news
+        return replace(news, capabilities=supplier.capabilities, can_look_up=supplier.look_up is not None)
+
+    # --- record ------------------------------------------------------------------------------------------------------
+
+    async def tell(self, channel_id: str, settlement: Settlement) -> None:
+        """Record an answer, whatever it takes: it is the only proof of what was bought."""
+        ANSWERS.labels(channel_id, settlement.news.beat, outcome_word(settlement.news.answer.outcome)).inc()
+        for n in range(1, _RECORD_TRIES + 1):
+            try:
+                await self._records.submit(settlement)
+            except Exception as trouble:
+                _log.warning("settle.failed", attempt=public_id("att", settlement.news.attempt_id), n=n, trouble=type(trouble).__name__)
+                await asyncio.sleep(min(0.1 * 4**n, 10.0))
+            else:
+                return
+        await self._give_up(settlement)
+
+    async def _record(self, batch: Sequence[Settlement]) -> Sequence[str | BaseException]:
+        statuses: list[Any]
+        try:
+            async with self._db.transaction() as tx:
+                statuses = await settle(tx, self._keyring, batch)
+        except Unavailable:
+            raise
+        except Exception as trouble:
+            if len(batch) == 1:
+                raise
+            _log.warning("settle.one_by_one", size=len(batch), trouble=type(trouble).__name__)
+            statuses = [await self._record_one(s) for s in batch]
+        self.on_settled()
+        return statuses
+
+    async def _record_one(self, settlement: Settlement) -> str | BaseException:
+        try:
+            async with self._db.transaction() as tx:
+                [status] = await settle(tx, self._keyring, [settlement])
+                return status
+        except Exception as trouble:
+            return trouble
+
+    async def _give_up(self, settlement: Settlement) -> None:
+        """The lease will run out, and the order goes on as a doubtful one; a person hears of it."""
+        news = settlement.news
+        _log.error("settle.given_up", attempt=public_id("att", news.attempt_id), outcome=outcome_word(news.answer.outcome))
+        try:
+            async with self._db.transaction() as tx:
+                await alarms.raise_alarm(
+                    tx, "task_parked", public_id("att", news.attempt_id), "critical",
+                    f"a supplier's answer ({outcome_word(news.answer.outcome)}) could not be recorded",
+                )  # fmt: skip
+        except Exception as trouble:
+            _log.error("alarm.not_raised", trouble=type(trouble).__name__)
+
+
+def _nothing() -> None:
+    pass
+
+
+async def skus_of(tx: Tx, attempts: Sequence[Attempt]) -> dict[tuple[int, UUID], str]:
+    """(book, attempt) → the SKU of its order."""
+    rows = await fetch(
+        tx,
+        """SELECT k.book_id, k.attempt_id, o.sku
+        FROM unnest($1::bigint[], $2::uuid[], $3::uuid[]) AS k (book_id, attempt_id, order_id)
+        JOIN orders o ON o.book_id = k.book_id AND o.order_id = k.order_id""",
+        [a.book_id for a in attempts], [a.attempt_id for a in attempts], [a.order_id for a in attempts],
+    )  # fmt: skip
+    return {(r["book_id"], r["attempt_id"]): r["sku"] for r in rows}
+

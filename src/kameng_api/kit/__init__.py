@@ -1,0 +1,1 @@
+"""What every room may use; no business words live here."""

@@ -1,0 +1,18 @@
+"""Time enters the house here, so that every rule can be handed its `now`."""
+
+from datetime import UTC, datetime
+
+
+def utc_now() -> datetime:
+    """Now, aware, UTC."""
+    return datetime.now(UTC)
+
+
+def wire_time(at: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds: `2026-11-22T11:44:59.000Z`."""
+    text = at.astimezone(UTC).isoformat(timespec="milliseconds")
+    return text[:-6] + "Z"
+
+
+def wire_time_or_none(at: datetime | None) -> str | None:
+    return None if at is None else wire_time(at)

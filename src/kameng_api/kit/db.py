@@ -1,0 +1,128 @@
+"""The door to PostgreSQL: an engine, transactions that never end half, and raw asyncpg for the statements that carry the load.
+
+`tx` everywhere in the house is the `AsyncConnection` of an open transaction. Only the two doors (api, jobs) open one.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from kameng_api.kit.errors import Unavailable
+
+Tx = AsyncConnection
+
+_SESSION_SETTINGS = {
+    "lock_timeout": "5s",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "10s",
+    "timezone": "UTC",
+    "jit": "off",
+}
+
+# Nobody knows whether the statement, or the COMMIT, took effect: run again with the same key.
+CONNECTION_TROUBLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.DiskFullError,
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+
+class Database:
+    """One pool of connections. `url` is `postgresql+asyncpg://…`; `pool_size` bounds the connections of this process."""
+
+    def __init__(self, url: str, *, pool_size: int = 10, pool_timeout_s: float = 5.0) -> None:
+        self.engine: AsyncEngine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=pool_timeout_s,
+            pool_use_lifo=True,
+            pool_pre_ping=False,
+            pool_recycle=1800,
+            isolation_level="READ COMMITTED",
+            connect_args={"timeout": 5, "command_timeout": 60, "server_settings": _SESSION_SETTINGS},
+        )
+        event.listen(self.engine.sync_engine, "handle_error", _mark_dead)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Tx]:
+        """Commits when the block ends, rolls back when it raises. A lost connection surfaces as `Unavailable`."""
+        try:
+            async with self.engine.connect() as tx, tx.begin():
+                yield tx
+        except Exception as trouble:
+            if is_connection_trouble(trouble):
+                raise Unavailable("the database did not answer") from trouble
+            raise
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+    def pool_in_use(self) -> int:
+        """Connections checked out at this moment."""
+        return int(self.engine.pool.checkedout())  # type: ignore[attr-defined]
+
+
+def _mark_dead(context: Any) -> None:
+    if isinstance(context.original_exception, CONNECTION_TROUBLE) and not isinstance(
+        context.original_exception, asyncpg.PostgresError
+    ):
+        context.is_disconnect = True
+
+
+def is_connection_trouble(trouble: BaseException | None) -> bool:
+    """True when the exception, or what it wraps, says that the server's verdict is not known or was 'not now'."""
+    seen = 0
+    while trouble is not None and seen < 6:
+        if isinstance(trouble, CONNECTION_TROUBLE):
+            return True
+        if type(trouble).__module__.startswith("sqlalchemy") and type(trouble).__name__ == "TimeoutError":
+            return True  # our own pool had no connection to give
+        trouble = getattr(trouble, "orig", None) or trouble.__cause__
+        seen += 1
+    return False
+
+
+async def driver(tx: Tx) -> "asyncpg.Connection[asyncpg.Record]":
+    """The asyncpg connection inside `tx`, in the same transaction."""
+    await _really_begun(tx)
+    raw = await tx.get_raw_connection()
+    connection = raw.driver_connection
+    assert connection is not None
+    return connection  # type: ignore[no-any-return]
+
+
+async def _really_begun(tx: Tx) -> None:
+    # SQLAlchemy's asyncpg dialect sends BEGIN with its first own statement; a raw statement before that would commit by itself.
+    raw = await tx.get_raw_connection()
+    adapted: Any = raw.dbapi_connection
+    if adapted._transaction is None:
+        await adapted._start_transaction()
+
+
+async def fetch(tx: Tx, sql: str, *values: Any) -> "list[asyncpg.Record]":
+    """Run one statement with `$n` placeholders inside `tx` and return its rows."""
+    return await (await driver(tx)).fetch(sql, *values)
+
+
+async def execute(tx: Tx, sql: str, *values: Any) -> int:
+    """Run one statement with `$n` placeholders inside `tx`; returns the number of rows it touched."""
+    status = await (await driver(tx)).execute(sql, *values)
+    last = status.rsplit(" ", 1)[-1]
+    return int(last) if last.isdigit() else 0

@@ -1,0 +1,201 @@
+"""The functions that move money: `(tx, postings) → verdicts`, set-based, each whole or not at all."""
+
+from collections.abc import Sequence
+
+from kameng_api.kit.db import Tx, execute, fetch
+from kameng_api.ledger import rules
+from kameng_api.ledger.errors import InsufficientBalance, Mismatched
+from kameng_api.ledger.rules import AccountKey, Balance, Line, Posting, Row, Verdict
+
+_LOCK = """
+SELECT a.book_id, a.account, a.currency, a.balance, a.floor, a.version
+FROM unnest($1::bigint[], $2::text[], $3::text[]) AS k (book_id, account, currency)
+JOIN accounts a ON a.book_id = k.book_id AND a.account = k.account AND a.currency = k.currency
+ORDER BY a.book_id, a.account, a.currency
+FOR NO KEY UPDATE OF a
+"""
+
+_EXISTING = """
+SELECT t.book_id, t.event_key, t.debit_account, t.credit_account, t.amount
+FROM unnest($1::bigint[], $2::text[]) AS k (book_id, event_key)
+JOIN transfers t ON t.book_id = k.book_id AND t.event_key = k.event_key
+ORDER BY t.book_id, t.event_key, t.line
+"""
+
+_WRITE_BALANCES = """
+UPDATE accounts a SET balance = k.balance, version = k.version
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
+  AS k (book_id, account, currency, balance, version)
+WHERE a.book_id = k.book_id AND a.account = k.account AND a.currency = k.currency
+"""
+
+_WRITE_TRANSFERS = """
+INSERT INTO transfers (book_id, event_key, line, kind, debit_account, credit_account, currency, amount,
+  debit_balance_after, debit_version, credit_balance_after, credit_version, order_id, note)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::smallint[], $4::text[], $5::text[], $6::text[], $7::text[],
+  $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::uuid[], $14::text[])
+"""
+
+_OPEN_ACCOUNT = """
+INSERT INTO accounts (book_id, account, currency, floor) VALUES ($1, $2, $3, 0) ON CONFLICT DO NOTHING
+"""
+
+Existing = dict[tuple[int, str], tuple[Line, ...]]
+
+
+async def lock(tx: Tx, accounts: Sequence[AccountKey]) -> dict[AccountKey, Balance]:
+    """Row-lock floor accounts, in sorted order, until `tx` ends. An account that does not exist raises KeyError later."""
+    if not accounts:
+        return {}
+    ordered = sorted(accounts)
+    rows = await fetch(tx, _LOCK, [a[0] for a in ordered], [a[1] for a in ordered], [a[2] for a in ordered])
+    return {(r["book_id"], r["account"], r["currency"]): Balance(r["balance"], r["floor"], r["version"]) for r in rows}
+
+
+async def post(tx: Tx, postings: Sequence[Posting]) -> list[Verdict]:
+    """Post a batch of events. One verdict each: Posted, Existed, Mismatch or Insufficient.
+
+    Locks come first; what already exists is read after them, in a new snapshot, so two flushes with one key never both write.
+    An event key taken by a concurrent posting that touches no floor account raises the database's unique violation: run the batch again.
+    """
+    if not postings:
+        return []
+    balances = await lock(tx, rules.accounts_touched(postings))
+    return await post_locked(tx, postings, balances, await find_existing(tx, postings))
+
+
+async def post_one(tx: Tx, posting: Posting) -> rules.Posted | rules.Existed:
+    """Post a single event. Raises InsufficientBalance, Mismatched."""
+    [verdict] = await post(tx, [posting])
+    match verdict:
+        case rules.Insufficient(account=account):
+            raise InsufficientBalance(f"{account} would fall below its floor")
+        case rules.Mismatch():
+            raise Mismatched("this event was already posted with other content")
+        case _:
+            return verdict
+
+
+async def find_existing(tx: Tx, postings: Sequence[Posting]) -> Existing:
+    """Lines already posted under these keys."""
+    rows = await fetch(tx, _EXISTING, [p.book_id for p in postings], [p.event_key for p in postings])
+    found: Existing = {}
+    for r in rows:
+        key = (r["book_id"], r["event_key"])
+        found[key] = (*found.get(key, ()), Line(r["debit_account"], r["credit_account"], r["amount"]))
+    return found
+
+
+async def post_locked(
+    tx: Tx, postings: Sequence[Posting], balances: dict[AccountKey, Balance], existing: Existing
+) -> list[Verdict]:
+    """`post` for a caller who already holds the locks and has looked up what exists."""
+    verdicts, rows, changed = rules.decide(postings, balances, existing)
+    if changed:
+        keys = list(changed)
+        await execute(
+            tx,
+            _WRITE_BALANCES,
+            [k[0] for k in keys],
+            [k[1] for k in keys],
+            [k[2] for k in keys],
+            [changed[k].balance for k in keys],
+            [changed[k].version for k in keys],
+        )
+    if rows:
+        await _write(tx, rows)
+    return verdicts
+
+
+async def _write(tx: Tx, rows: Sequence[Row]) -> None:
+    postings = [r.posting for r in rows]
+    lines = [r.line for r in rows]
+    await execute(
+        tx,
+        _WRITE_TRANSFERS,
+        [p.book_id for p in postings],
+        [p.event_key for p in postings],
+        [r.line_no for r in rows],
+        [p.kind for p in postings],
+        [line.debit for line in lines],
+        [line.credit for line in lines],
+        [p.currency for p in postings],
+        [line.amount for line in lines],
+        [r.debit_balance_after for r in rows],
+        [r.debit_version for r in rows],
+        [r.credit_balance_after for r in rows],
+        [r.credit_version for r in rows],
+        [p.order_id for p in postings],
+        [p.note for p in postings],
+    )
+
+
+async def open_book(tx: Tx, book_id: int, currency: str) -> None:
+    """Create the floor accounts of a merchant's book, so that there is always a row to lock."""
+    for account in sorted(rules.FLOOR_ACCOUNTS):
+        await execute(tx, _OPEN_ACCOUNT, book_id, account, currency)
+
+
+async def set_credit_line(tx: Tx, book_id: int, currency: str, limit: int) -> None:
+    """Let the spendable balance fall to minus `limit` (1/10000 units). Raises InsufficientBalance when it is already lower."""
+    key = (book_id, rules.AVAILABLE, currency)
+    balance = (await lock(tx, [key]))[key]
+    if balance.balance < -limit:
+        raise InsufficientBalance("the credit line already used is larger than the new limit")
+    await execute(
+        tx,
+        "UPDATE accounts SET floor = $4 WHERE book_id = $1 AND account = $2 AND currency = $3",
+        book_id, rules.AVAILABLE, currency, -limit,
+    )  # fmt: skip
+
+
+_RECEIPT = """
+INSERT INTO funding_receipts (channel, external_id, book_id, amount, currency) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+"""
+
+
+async def record_receipt(tx: Tx, channel: str, external_id: str, book_id: int, currency: str, amount: int) -> bool:
+    """One bank transaction credits one merchant. True when new or identical to what is known; raises Mismatched otherwise."""
+    if await execute(tx, _RECEIPT, channel, external_id, book_id, amount, currency):
+        return True
+    [known] = await fetch(
+        tx,
+        "SELECT book_id, amount, currency FROM funding_receipts WHERE channel = $1 AND external_id = $2",
+        channel, external_id,
+    )  # fmt: skip
+    if (known["book_id"], known["amount"], known["currency"]) != (book_id, amount, currency):
+        raise Mismatched("this receipt was already booked with another merchant or amount")
+    return True
+
+
+_ROLL_UP = """
+WITH mark AS (
+  SELECT upto_xid, (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint AS horizon
+  FROM rollup_marks WHERE book_range = 0
+), moved AS (
+  SELECT t.book_id, t.debit_account AS account, t.currency, t.amount AS debits, 0::bigint AS credits
+  FROM transfers t, mark WHERE t.xid >= mark.upto_xid AND t.xid < mark.horizon
+  UNION ALL
+  SELECT t.book_id, t.credit_account, t.currency, 0, t.amount
+  FROM transfers t, mark WHERE t.xid >= mark.upto_xid AND t.xid < mark.horizon
+), summed AS (
+  INSERT INTO rollups AS r (book_id, account, currency, debits, credits)
+  SELECT book_id, account, currency, sum(debits), sum(credits) FROM moved
+  WHERE account <> ALL ($1::text[]) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+  ON CONFLICT (book_id, account, currency)
+  DO UPDATE SET debits = r.debits + excluded.debits, credits = r.credits + excluded.credits
+  RETURNING 1
+)
+UPDATE rollup_marks SET upto_xid = mark.horizon FROM mark
+WHERE book_range = 0 AND mark.horizon > rollup_marks.upto_xid
+"""
+
+
+async def roll_up(tx: Tx) -> bool:
+    """Add transfers below the transaction horizon to the sums of accounts without a floor. False when another process is at it."""
+    mine = await fetch(tx, "SELECT 1 FROM rollup_marks WHERE book_range = 0 FOR UPDATE SKIP LOCKED")
+    if not mine:
+        return False
+    await execute(tx, _ROLL_UP, sorted(rules.FLOOR_ACCOUNTS))
+    return True

@@ -1,0 +1,261 @@
+"""What a transaction has decided about orders, gathered as values and then written set by set.
+
+Decisions fill a `Changes`; `write` is the only place of this room that stores them. The caller holds the row locks of every order in it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from kameng_api.kit.crypto import Keyring
+from kameng_api.kit.db import Tx, execute, fetch
+from kameng_api.kit.ids import new_ulid, public_id
+from kameng_api.ledger import actions as ledger
+from kameng_api.ledger import rules as books
+from kameng_api.ledger.rules import Posting
+from kameng_api.orders.codes import CodeToStore, duplicates, sealed_rows
+from kameng_api.orders.rules import FailureCode, Order, Status, Substatus, event_of, final_status
+from kameng_api.orders.views import view_json
+from kameng_api.outbox import actions as outbox
+from kameng_api.outbox.rules import Fact
+from kameng_api.suppliers import actions as suppliers
+from kameng_api.suppliers.rules import Attempt
+from kameng_api.tasks import actions as tasks
+from kameng_api.tasks.rules import Due, Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Facts that contradict each other; a person closes it."""
+
+    book_id: int
+    order_id: UUID
+    attempt_id: UUID | None
+    kind: str
+    detail: str
+    severity: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RefundRow:
+    """Money on its way back to a merchant, 1/10000 units."""
+
+    order: Order
+    refund_no: str
+    reason: str
+    amount: int
+
+
+class LedgerDisagrees(Exception):
+    """An event key is taken by the other outcome: nothing of this transaction may stand."""
+
+
+class CodeSoldBefore(Exception):
+    """A delivered card code is already known to the house. `order_key` names the order it came for now."""
+
+    def __init__(self, order_key: tuple[int, UUID]) -> None:
+        super().__init__("a delivered card code had been sold before")
+        self.order_key = order_key
+
+
+@dataclass(slots=True)
+class Changes:
+    """Everything one transaction will write about orders."""
+
+    orders: dict[tuple[int, UUID], Order] = field(default_factory=dict)
+    attempts: dict[tuple[int, UUID], Attempt] = field(default_factory=dict)
+    opened: list[Attempt] = field(default_factory=list)
+    postings: list[Posting] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+    due: list[Due] = field(default_factory=list)
+    no_longer_due: dict[str, set[tuple[int, UUID]]] = field(default_factory=dict)
+    incidents: list[Incident] = field(default_factory=list)
+    codes: list[CodeToStore] = field(default_factory=list)
+    refunds: list[RefundRow] = field(default_factory=list)
+
+    def touch(self, order: Order, attempt: Attempt | None = None) -> None:
+        """Remember that these rows changed."""
+        self.orders[order.key] = order
+        if attempt is not None:
+            self.attempts[attempt.key] = attempt
+
+    def tell(self, order: Order, event: str | None = None) -> None:
+        """Somebody outside should hear of it: the order exactly as it is now."""
+        wire_id = public_id("ord", order.order_id)
+        self.facts.append(
+            Fact(
+                order.book_id,
+                event or event_of(order.status),
+                wire_id,
+                order.version,
+                view_json(order),
+                order.order_id,
+                order.notify_url,
+            )
+        )
+
+    def make_due(self, order_or_attempt: tuple[int, UUID], lane: Lane, at: datetime | None = None) -> None:
+        self.due.append(Due(order_or_attempt[0], lane, order_or_attempt[1], at))
+
+    def forget(self, key: tuple[int, UUID], lane: Lane) -> None:
+        """This work is no longer needed."""
+        self.no_longer_due.setdefault(lane, set()).add(key)
+
+    def report(self, order: Order, attempt: Attempt | None, kind: str, detail: str, severity: int = 2) -> None:
+        """Two facts contradict each other."""
+        attempt_id = attempt.attempt_id if attempt else None
+        self.incidents.append(Incident(order.book_id, order.order_id, attempt_id, kind, detail, severity))
+
+    def start_processing(self, order: Order, now: datetime) -> None:
+        """First step after accept."""
+        if order.status == Status.ACCEPTED:
+            order.step(Status.PROCESSING, Substatus.DISPATCHING)
+            order.dispatched_at = now
+            self.tell(order)
+        elif order.substatus != Substatus.DISPATCHING:
+            order.wait_in(Substatus.DISPATCHING)
+        self.touch(order)
+
+    def review(self, order: Order, why: str) -> None:
+        """A person decides from here; nothing more is bought or asked by itself."""
+        order.review = why
+        order.wait_in(Substatus.MANUAL_REVIEW)
+        self.forget(order.key, Lane.SUBMIT)
+        self.touch(order)
+
+    def finish(self, order: Order, now: datetime, failure: FailureCode | None) -> None:
+        """Nothing is live and nothing more will be tried: capture what was delivered, release the rest, once."""
+        assert order.committed_units == order.delivered_units, "a live attempt is open"
+        order.captured = order.unit_price * order.delivered_units
+        released = order.amount - order.captured
+        status = final_status(order)
+        if status is not Status.SUCCEEDED:
+            order.failure_code = (failure or FailureCode.ALL_CHANNELS_REFUSED).value
+        order.step(status)
+        order.review = None
+        order.completed_at = now
+        self.postings.append(
+            books.final(order.book_id, order.order_id, order.currency, captured=order.captured, released=released)
+        )
+        self.forget(order.key, Lane.SUBMIT)
+        self.touch(order)
+        self.tell(order)
+
+
+_SAVE_ORDERS = """
+UPDATE orders o SET status = k.status, substatus = k.substatus, version = k.version,
+  committed_units = k.committed_units, delivered_units = k.delivered_units, captured = k.captured,
+  refunded = k.refunded, codes_count = k.codes_count, failure_code = k.failure_code, receipt = k.receipt,
+  review = k.review, dispatched_at = k.dispatched_at, delivered_at = k.delivered_at, completed_at = k.completed_at
+FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::int[], $6::int[], $7::int[], $8::bigint[],
+  $9::bigint[], $10::int[], $11::text[], $12::text[], $13::text[], $14::timestamptz[], $15::timestamptz[],
+  $16::timestamptz[])
+  AS k (book_id, order_id, status, substatus, version, committed_units, delivered_units, captured, refunded,
+  codes_count, failure_code, receipt, review, dispatched_at, delivered_at, completed_at)
+WHERE o.book_id = k.book_id AND o.order_id = k.order_id
+"""
+
+
+async def write(tx: Tx, keyring: Keyring, changes: Changes) -> None:
+    """Store everything, ledger first. Raises LedgerDisagrees or CodeSoldBefore, and then nothing may be committed."""
+    for verdict, posting in zip(await ledger.post(tx, _kept(changes.postings)), _kept(changes.postings), strict=True):
+        if not isinstance(verdict, books.Posted | books.Existed):
+            raise LedgerDisagrees(f"{posting.kind}: {type(verdict).__name__}")
+    await suppliers.open_attempts(tx, changes.opened)
+    opened = {a.key for a in changes.opened}
+    await suppliers.save_attempts(tx, [a for a in changes.attempts.values() if a.key not in opened])
+    await _save_orders(tx, list(changes.orders.values()))
+    await _store_codes(tx, keyring, changes.codes)
+    await _store_refunds(tx, changes.refunds)
+    await _store_incidents(tx, changes.incidents)
+    await outbox.record(tx, changes.facts)
+    for lane, keys in changes.no_longer_due.items():
+        await tasks.drop(tx, lane, keys)
+    await tasks.make_due(tx, changes.due)
+
+
+def _kept(postings: Sequence[Posting]) -> list[Posting]:
+    # An event whose lines are all zero (a supplier who charges nothing) leaves no trace in the books.
+    return [p for p in postings if p.lines]
+
+
+async def _save_orders(tx: Tx, orders: Sequence[Order]) -> None:
+    if not orders:
+        return
+    await execute(
+        tx,
+        _SAVE_ORDERS,
+        [o.book_id for o in orders],
+        [o.order_id for o in orders],
+        [o.status for o in orders],
+        [o.substatus for o in orders],
+        [o.version for o in orders],
+        [o.committed_units for o in orders],
+        [o.delivered_units for o in orders],
+        [o.captured for o in orders],
+        [o.refunded for o in orders],
+        [o.codes_count for o in orders],
+        [o.failure_code for o in orders],
+        [o.receipt for o in orders],
+        [o.review for o in orders],
+        [o.dispatched_at for o in orders],
+        [o.delivered_at for o in orders],
+        [o.completed_at for o in orders],
+    )
+
+
+_STORE_FINGERPRINTS = """
+INSERT INTO code_fingerprints (fingerprint, environment, book_id, order_id)
+SELECT * FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::uuid[])
+ON CONFLICT (fingerprint) DO NOTHING RETURNING fingerprint
+"""
+
+_STORE_CODES = """
+INSERT INTO codes (book_id, order_id, unit_no, sealed)
+SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::bytea[])
+"""
+
+
+async def _store_codes(tx: Tx, keyring: Keyring, codes: Sequence[CodeToStore]) -> None:
+    if not codes:
+        return
+    rows = sealed_rows(keyring, codes)
+    twice = duplicates(rows)
+    if twice is not None:
+        raise CodeSoldBefore(twice)
+    new = await fetch(
+        tx,
+        _STORE_FINGERPRINTS,
+        [r.fingerprint for r in rows],
+        [r.environment for r in rows],
+        [r.book_id for r in rows],
+        [r.order_id for r in rows],
+    )
+    if len(new) != len(rows):
+        fresh = {r["fingerprint"] for r in new}
+        raise CodeSoldBefore(next((r.book_id, r.order_id) for r in rows if r.fingerprint not in fresh))
+    await execute(
+        tx, _STORE_CODES, [r.book_id for r in rows], [r.order_id for r in rows], [r.unit_no for r in rows],
+        [r.sealed for r in rows],
+    )  # fmt: skip
+
+
+async def _store_refunds(tx: Tx, refunds: Sequence[RefundRow]) -> None:
+    for r in refunds:
+        await execute(
+            tx,
+            """INSERT INTO refunds (book_id, refund_id, order_id, refund_no, reason, amount, currency)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)""",
+            r.order.book_id, new_ulid(), r.order.order_id, r.refund_no, r.reason, r.amount, r.order.currency,
+        )  # fmt: skip
+
+
+async def _store_incidents(tx: Tx, incidents: Sequence[Incident]) -> None:
+    for i in incidents:
+        await execute(
+            tx,
+            """INSERT INTO incidents (book_id, incident_id, order_id, attempt_id, kind, detail, severity)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)""",
+            i.book_id, new_ulid(), i.order_id, i.attempt_id, i.kind, i.detail, i.severity,
+        )  # fmt: skip

@@ -1,0 +1,91 @@
+"""The last beat: what suppliers answered, many orders in one commit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from kameng_api.kit.crypto import Keyring
+from kameng_api.kit.db import Tx, fetch
+from kameng_api.ledger.rules import reversal
+from kameng_api.orders import changes as writing
+from kameng_api.orders import queries
+from kameng_api.orders.absorb import News, absorb, reversal_refund_no
+from kameng_api.orders.changes import Changes
+from kameng_api.suppliers import actions as suppliers
+from kameng_api.suppliers import queries as attempts_of
+from kameng_api.suppliers.port import Reversed
+from kameng_api.suppliers.rules import Attempt
+from kameng_api.tasks import actions as tasks
+from kameng_api.tasks.rules import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """An answer to apply, and the task it completes, if one brought it."""
+
+    news: News
+    task: Task | None = None
+    order_id: UUID | None = field(default=None)
+
+
+async def settle(tx: Tx, keyring: Keyring, settlements: Sequence[Settlement]) -> list[str]:
+    """Store every answer, apply each through its order's lock and settle key, complete the tasks.
+
+    Facts are not fenced: the answer of a worker that lost its lease is applied all the same, and changes nothing twice. Returns the
+    status of each order afterwards ("" where the attempt does not exist).
+    """
+    found = await attempts_of.find_attempts(tx, [(s.news.book_id, s.news.attempt_id) for s in settlements])
+    known = [s for s in settlements if (s.news.book_id, s.news.attempt_id) in found]
+    order_of = {key: (a.book_id, a.order_id) for key, a in found.items()}
+    orders = await queries.lock_orders(tx, list(order_of.values()))
+    # Attempts are read again under the order's lock: another process may have settled them a moment ago.
+    siblings = await attempts_of.list_of_orders(tx, list(orders))
+    now: datetime = (await fetch(tx, "SELECT now() AS now"))[0]["now"]
+    await suppliers.store_answers(
+        tx,
+        keyring,
+        [suppliers.Evidence(s.news.book_id, s.news.attempt_id, s.news.beat, s.news.answer) for s in known],
+    )
+    changes = Changes()
+    seen_reversals: set[str] = set()
+    for s in known:
+        key = (s.news.book_id, s.news.attempt_id)
+        order = orders[order_of[key]]
+        attempt = next(a for a in siblings[order.key] if a.key == key)
+        news = await _with_known_reversal(tx, s.news, attempt, seen_reversals)
+        absorb(order, attempt, siblings[order.key], news, now, changes)
+    mine = [s.task for s in settlements if s.task is not None]
+    for task in mine:  # completing a task removes it; removing it twice would be a second statement for nothing
+        changes.no_longer_due.get(task.lane, set()).discard(task.key)
+    await writing.write(tx, keyring, changes)
+    await tasks.complete(tx, mine)
+    return [
+        orders[order_of[s.news.book_id, s.news.attempt_id]].status
+        if (s.news.book_id, s.news.attempt_id) in order_of
+        else ""
+        for s in settlements
+    ]
+
+
+async def _with_known_reversal(tx: Tx, news: News, attempt: Attempt, seen: set[str]) -> News:
+    """A reversal counts once, however often and by whichever way it is told."""
+    outcome = news.answer.outcome
+    if not isinstance(outcome, Reversed):
+        return news
+    key = reversal(
+        attempt.book_id, attempt.attempt_id, attempt.order_id, attempt.channel_id, attempt.currency,
+        external_id=outcome.external_id, amount=1,
+    ).event_key  # fmt: skip
+    rows = await fetch(
+        tx,
+        """SELECT 1 FROM transfers WHERE book_id = $1 AND event_key = $2
+        UNION ALL SELECT 1 FROM refunds WHERE book_id = $1 AND refund_no = $3 LIMIT 1""",
+        attempt.book_id, key, reversal_refund_no(attempt, outcome),
+    )  # fmt: skip
+    known = bool(rows) or key in seen
+    seen.add(key)
+    return News(
+        news.book_id, news.attempt_id, news.beat, news.answer, news.capabilities, news.can_look_up,
+        news.refund_on_reversal, reversal_known=known,
+    )  # fmt: skip

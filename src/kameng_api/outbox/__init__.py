@@ -1,0 +1,1 @@
+"""Facts recorded in the transaction that made them true."""

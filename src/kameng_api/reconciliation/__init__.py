@@ -1,0 +1,1 @@
+"""Do their books and ours agree? And: what must always be true."""

@@ -1,0 +1,117 @@
+"""What happens later: finishes, reversals and callbacks come due here, from rows that outlive the process."""
+
+import asyncio
+import heapq
+import logging
+import time
+from typing import Final
+
+import aiohttp
+import orjson
+
+from kameng_api.simulator import protocol
+from kameng_api.simulator.books import Books, Sent
+from kameng_api.simulator.store import Timer, Writer
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S: Final = (5.0, 15.0, 60.0, 300.0, 1800.0)  # between attempts; then the vendor gives up
+MOST_AT_ONCE: Final = 128
+RECEIVER_TIMEOUT: Final = aiohttp.ClientTimeout(total=10, sock_connect=5)
+LARGEST_FIRE: Final = 256
+JSON_HEADERS: Final = {"content-type": "application/json"}
+
+
+class Clock:
+    """Lives in the event loop; `more_due` is set after every commit that made timers."""
+
+    def __init__(self, books: Books, writer: Writer, http: aiohttp.ClientSession, more_due: asyncio.Event, time_scale: float) -> None:
+        self._books = books
+        self._writer = writer
+        self._http = http
+        self._time_scale = time_scale
+        self._heap: list[Timer] = []
+        self._more_due = more_due
+        self._places = asyncio.Semaphore(MOST_AT_ONCE)
+        self._sending: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Until cancelled. What was due while the process was dead is done at once."""
+        self._more_due.set()
+        while True:
+            wait_s = max(self._heap[0].due_at - time.time(), 0) if self._heap else None
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._more_due.wait()
+            except TimeoutError:
+                pass
+            self._more_due.clear()
+            while self._books.due:
+                heapq.heappush(self._heap, self._books.due.popleft())
+            await self._fire(self._pop_due(time.time()))
+
+    async def _again_later(self, timers: list[Timer]) -> None:
+        """The file could not be written (disk full, say): nothing was done, so it stays due."""
+        log.exception("simulator timers failed")
+        await asyncio.sleep(1)
+        self._books.due.extend(timers)
+        self._more_due.set()
+
+    def _pop_due(self, now: float) -> list[Timer]:
+        due: list[Timer] = []
+        while self._heap and self._heap[0].due_at <= now and len(due) < LARGEST_FIRE:
+            due.append(heapq.heappop(self._heap))
+        return due
+
+    async def _fire(self, due: list[Timer]) -> None:
+        changes = [timer.id for timer in due if timer.kind != "callback"]
+        if changes:
+            try:
+                await self._writer.submit(lambda: self._books.fire(changes, time.time()))
+            except Exception:
+                await self._again_later([timer for timer in due if timer.kind != "callback"])
+        for timer in due:
+            if timer.kind == "callback":
+                task = asyncio.create_task(self._call_back(timer))
+                self._sending.add(task)
+                task.add_done_callback(self._sending.discard)
+
+    async def _call_back(self, timer: Timer) -> None:
+        async with self._places:
+            try:
+                await self._send_callback(timer.id)
+            except Exception:
+                await self._again_later([timer])
+
+    async def _send_callback(self, timer_id: int) -> None:
+        letter = await self._writer.submit(lambda: self._books.open_callback(timer_id))
+        if letter is None:
+            return
+        account, url, view, attempt = letter
+        params = protocol.signed(account.secret, account.app_key, time.time(), view)
+        rate = account.knobs.callback_wrong_signature_rate
+        if rate > 0 and account.draw.random() < rate:
+            params["sign"] = protocol.sign(b"not the secret", params)
+        answer, acknowledged = await self._post(url, orjson.dumps(params))
+        retry_at = None
+        if not acknowledged and attempt <= len(RETRY_AFTER_S):
+            retry_at = time.time() + RETRY_AFTER_S[attempt - 1] * self._time_scale
+        sent = Sent(account.name, view["out_order_no"], attempt, answer, acknowledged)
+        await self._writer.submit(lambda: self._books.close_callback(timer_id, sent, retry_at, time.time()))
+
+    async def _post(self, url: str, body: bytes) -> tuple[int, bool]:
+        """`(status, acknowledged)`; status 0 when no answer came. Acknowledged is 200 with the text `success`."""
+        try:
+            async with self._http.post(url, data=body, headers=JSON_HEADERS, timeout=RECEIVER_TIMEOUT, allow_redirects=False) as response:
+                text = await response.content.read(64)
+                return response.status, response.status == 200 and text.strip() == b"success"
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            log.info("callback not delivered: %s", type(error).__name__)
+            return 0, False
+
+    async def close(self) -> None:
+        """Lets callbacks that are on their way end; the rest stays in the file."""
+        if self._sending:
+            _, pending = await asyncio.wait(self._sending, timeout=2)
+            for task in pending:
+                task.cancel()

@@ -1,0 +1,135 @@
+"""What a simulated supplier is and does, as values: accounts, products, knobs, and the JSON that starts a simulator.
+
+Amounts here are decimal strings of the currency unit (`"98.5"`), as in the vendor's protocol; `*_s` are seconds, `*_ms`
+milliseconds, `*_rate` shares between 0 and 1. Every `*_s` delay is multiplied by `time_scale`; `*_ms` never is.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from kameng_api.kit.money import parse_amount
+from kameng_api.simulator.protocol import FAIL_CODES
+
+Rate = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Role(StrEnum):
+    """Who is asked first: the magic targets 6 and 10 behave differently for the two."""
+
+    PRIMARY = "primary"
+    SECONDARY = "secondary"
+
+
+class Latency(Model):
+    """How long an answer is held back. `lognormal` has its median at `ms`; answers never wait longer than `max_ms`."""
+
+    kind: Literal["none", "fixed", "lognormal"] = "none"
+    ms: float = Field(default=0, ge=0)
+    sigma: float = Field(default=0.5, ge=0, le=4)
+    max_ms: float = Field(default=60_000, ge=0)
+
+
+class Knobs(Model):
+    """Everything that can be turned while the simulator runs. Shares are drawn per order that is not a magic target."""
+
+    latency: Latency = Latency()
+    seed: int | None = None  # repeatable draws from the moment the knobs are set
+
+    refuse_rate: Rate = 0
+    refuse_code: str = "CHANNEL_MAINTENANCE"  # any of protocol.FAIL_CODES
+    partial_rate: Rate = 0  # of orders for more than one unit: one unit fewer is delivered, finally
+    contact_staff_rate: Rate = 0
+    async_rate: Rate = 0  # answers `processing` now and delivers after async_after_s
+    async_after_s: Seconds = 1
+
+    hang_rate: Rate = 0  # reads the order and never answers
+    hang_point: Literal["before", "after"] = "after"  # the delivery
+    reset_rate: Rate = 0  # reads the order and resets the TCP connection
+    reset_point: Literal["before", "after"] = "after"  # the delivery
+    error_500_rate: Rate = 0  # answers 500 although it delivered
+    late_success_rate: Rate = 0  # never answers, says `processing` to look-ups, delivers after late_success_after_s
+    late_success_after_s: Seconds = 30
+
+    outage: Literal["none", "http_503", "silent"] = "none"
+    flapping_period_s: Seconds = 0  # 0: off; else the first half of each period is well, the second half is http_503
+    rate_limit_per_s: int = Field(default=0, ge=0)  # 0: off; above it RATE_LIMITED, nothing is recorded as an order
+
+    reversal_rate: Rate = 0
+    reversal_after_s: Seconds = 30
+    contradiction_rate: Rate = 0
+    contradiction_kind: Literal["success_then_failed", "failed_then_success"] = "success_then_failed"
+    contradiction_after_s: Seconds = 1
+    not_found_for_s: Seconds = 0  # look-ups answer ORDER_NOT_FOUND for so long after the order was placed
+    idempotent: bool = True  # False: the same reference again is a new order and is delivered again
+    wallet_empty_answer: Literal["refuse", "http_500"] = "refuse"
+
+    callback_on_sync_success: bool = False  # also call back for orders that were answered at once
+    callback_copies: int = Field(default=1, ge=0, le=10)  # 0: callbacks are lost
+    callback_delay_s: Seconds = 0
+    callback_reorder: bool = False  # a stale PROCESSING arrives after the final callback
+    callback_wrong_signature_rate: Rate = 0
+
+    @field_validator("refuse_code")
+    @classmethod
+    def _known_code(cls, value: str) -> str:
+        if value not in FAIL_CODES:
+            raise ValueError(f"refuse_code is one of {', '.join(sorted(FAIL_CODES))}")
+        return value
+
+
+class Product(Model):
+    """One line of the vendor's list. `cost` is per unit; with `face_min` and `face_max` set, per 1.00 of face value."""
+
+    code: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    name: str
+    type: Literal["topup", "card", "voucher"] = "topup"
+    cost: str
+    face_min: str | None = None
+    face_max: str | None = None
+    stock: int | None = Field(default=None, ge=0)  # None: the vendor does not count
+    on_sale: bool = True
+    price_moved: bool = False  # every order is refused with PRICE_CHANGED
+
+    @field_validator("cost", "face_min", "face_max")
+    @classmethod
+    def _amount(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_amount(value)
+        return value
+
+
+class SupplierConfig(Model):
+    """One simulated supplier account. `products` omitted: the default catalogue."""
+
+    name: str = Field(pattern=r"^[a-z0-9-]{1,40}$")
+    app_key: str = Field(pattern=r"^[A-Za-z0-9_-]{4,64}$")
+    secret: SecretStr = Field(min_length=16)
+    role: Role = Role.PRIMARY
+    currency: str = Field(default="CNY", pattern=r"^[A-Z]{3}$")
+    balance: str = "100000"  # at creation only: a restart never refills a wallet
+    products: tuple[Product, ...] | None = None
+    knobs: Knobs = Knobs()  # at creation only
+
+    @field_validator("balance")
+    @classmethod
+    def _amount(cls, value: str) -> str:
+        parse_amount(value)
+        return value
+
+
+class SimulatorConfig(Model):
+    """One simulator process. `synchronous` FULL survives loss of power, NORMAL survives kill -9."""
+
+    data: Path
+    control_token: SecretStr = Field(min_length=8)
+    time_scale: float = Field(default=1.0, gt=0, le=10)
+    synchronous: Literal["FULL", "NORMAL"] = "FULL"
+    suppliers: tuple[SupplierConfig, ...] = ()

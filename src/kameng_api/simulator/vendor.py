@@ -1,0 +1,240 @@
+"""The vendor's own API, as an adapter sees it: place, query, balance, products, statement.
+
+Plain ASGI beside the Starlette router, because one process has to take several thousand orders a second.
+"""
+
+import asyncio
+import hmac
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import date, datetime, timedelta, timezone
+from typing import Any, Final
+
+from starlette.types import Receive, Scope, Send
+
+from kameng_api.kit.money import format_amount
+from kameng_api.simulator import behaviour, protocol
+from kameng_api.simulator.accounts import Account
+from kameng_api.simulator.behaviour import Manner
+from kameng_api.simulator.books import Books, order_no
+from kameng_api.simulator.protocol import OK, Status, answer
+from kameng_api.simulator.store import Writer
+
+log = logging.getLogger(__name__)
+LARGEST_BODY: Final = 65_536
+NONCES_KEPT: Final = 20_000
+STATEMENT_PAGE: Final = 1_000
+CHINA: Final = timezone(timedelta(hours=8))
+
+Reply = tuple[int, bytes]
+Call = Callable[["Vendor", Account, Mapping[str, str], float], Awaitable["Reply | Manner"]]
+
+
+class Vendor:
+    """All simulated accounts behind one address; the app key says which one is spoken to."""
+
+    def __init__(self, books: Books, writer: Writer, time_scale: float) -> None:
+        self.books = books
+        self.writer = writer
+        self.time_scale = time_scale
+        self._nonces: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._seconds: dict[str, tuple[int, int]] = {}
+
+    def check(self, params: Mapping[str, str], now: float) -> Account | str:
+        """The account that signed, or the code that refuses."""
+        account = self.books.accounts.by_app_key.get(params.get("app_key", ""))
+        if account is None:
+            return "APP_KEY_INVALID"
+        if not hmac.compare_digest(protocol.sign(account.secret, params).encode(), params.get("sign", "").encode()):
+            return "SIGN_INVALID"
+        timestamp = params.get("timestamp", "")
+        if not (timestamp.isascii() and timestamp.isdigit() and abs(int(timestamp) - now) <= protocol.CLOCK_WINDOW_S):
+            return "TIMESTAMP_EXPIRED"
+        nonce = (account.name, params.get("nonce", ""))
+        if not nonce[1] or nonce in self._nonces:
+            return "NONCE_REUSED"
+        self._nonces[nonce] = None
+        if len(self._nonces) > NONCES_KEPT:
+            self._nonces.popitem(last=False)
+        return account
+
+    def is_over_limit(self, account: Account, now: float) -> bool:
+        limit = account.knobs.rate_limit_per_s
+        if not limit:
+            return False
+        second, count = self._seconds.get(account.name, (0, 0))
+        count = count + 1 if second == int(now) else 1
+        self._seconds[account.name] = (int(now), count)
+        return count > limit
+
+    async def note(self, supplier: str, path: str, reference: str, verdict: str, now: float) -> None:
+        await self.writer.submit(lambda: self.books.record_request(supplier, path, reference, verdict, now))
+
+
+async def place(vendor: Vendor, account: Account, params: Mapping[str, str], now: float) -> Reply | Manner:
+    try:
+        ask = protocol.read_ask(params)
+    except protocol.Malformed:
+        await vendor.note(account.name, "place", params.get("out_order_no", "")[:64], "BAD_REQUEST", now)
+        return 200, answer("BAD_REQUEST")
+    plan = behaviour.plan(account.knobs, account.role, ask.target, ask.units, account.draw)
+    if not plan.recorded:
+        await vendor.note(account.name, "place", ask.reference, f"lost: {plan.manner}", now)
+        return plan.manner
+    view, new = await vendor.writer.submit(lambda: vendor.books.place(account, ask, plan, now))
+    if new and plan.manner is Manner.ERROR_500:
+        return 500, answer("SYSTEM_ERROR")
+    if new and plan.manner is not Manner.ANSWER:
+        return plan.manner
+    if view["fail_code"] == "BALANCE_NOT_ENOUGH" and account.knobs.wallet_empty_answer == "http_500":
+        return 500, answer("SYSTEM_ERROR")
+    return 200, _told(view, at_place=True)
+
+
+async def query(vendor: Vendor, account: Account, params: Mapping[str, str], now: float) -> Reply | Manner:
+    reference = params.get("out_order_no", "")[:64]
+    view = await vendor.writer.submit(lambda: vendor.books.look_up(account, reference, now))
+    return 200, answer("ORDER_NOT_FOUND") if view is None else _told(view, at_place=False)
+
+
+def _told(view: dict[str, Any], *, at_place: bool) -> bytes:
+    """A refusal at placing carries its reason as the code of the answer; in a query the order tells it."""
+    if view["status"] == Status.CONTACT_STAFF:
+        return answer("CONTACT_STAFF", view)
+    return answer(view["fail_code"] if at_place and view["status"] == Status.FAILED else OK, view)
+
+
+async def balance(vendor: Vendor, account: Account, params: Mapping[str, str], now: float) -> Reply | Manner:
+    await vendor.note(account.name, "balance", "", OK, now)
+    return 200, answer(OK, {"balance": format_amount(account.balance), "currency": account.currency})
+
+
+async def products(vendor: Vendor, account: Account, params: Mapping[str, str], now: float) -> Reply | Manner:
+    await vendor.note(account.name, "products", "", OK, now)
+    return 200, answer(
+        OK,
+        [
+            {
+                "product_code": product.code,
+                "name": product.name,
+                "product_type": product.type,
+                "cost": product.cost,
+                "currency": account.currency,
+                "face_min": product.face_min or "",
+                "face_max": product.face_max or "",
+                "stock": "" if account.stock[product.code] is None else str(account.stock[product.code]),
+                "on_sale": "1" if product.on_sale else "0",
+            }
+            for product in account.products.values()
+        ],
+    )
+
+
+async def statement(vendor: Vendor, account: Account, params: Mapping[str, str], now: float) -> Reply | Manner:
+    """One page of a day's wallet movements (China time), oldest first; `next` is empty on the last page."""
+    try:
+        day = date.fromisoformat(params.get("day", ""))
+        after = int(params.get("after", "") or 0)
+    except ValueError:
+        return 200, answer("BAD_REQUEST")
+    accounts = vendor.books.accounts
+    start = datetime(day.year, day.month, day.day, tzinfo=CHINA).timestamp()
+    rows = await vendor.writer.submit(lambda: accounts.movements(account.name, start, start + 86_400, after=after, limit=STATEMENT_PAGE))
+    lines = [
+        {
+            "line_id": f"W{row['id']}",
+            "out_order_no": row["reference"],
+            "order_no": "" if row["order_id"] is None else order_no(row["order_id"]),
+            "kind": row["kind"],
+            "amount": format_amount(row["amount"]),
+            "balance_after": format_amount(row["balance_after"]),
+            "currency": account.currency,
+            "at": datetime.fromtimestamp(row["at"], CHINA).isoformat(timespec="milliseconds"),
+        }
+        for row in rows
+    ]
+    return 200, answer(OK, {"lines": lines, "next": str(rows[-1]["id"]) if len(rows) == STATEMENT_PAGE else ""})
+
+
+class Endpoint:
+    """One path of the vendor's API: outage, signature, rate limit, the call itself, latency."""
+
+    def __init__(self, name: str, call: Call) -> None:
+        self._name = name
+        self._call = call
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        vendor: Vendor = scope["app"].state.vendor
+        body = await _read(receive)
+        try:
+            reply = await self._decide(vendor, body)
+        except Exception:
+            log.exception("simulator failed")
+            reply = 500, answer("SYSTEM_ERROR")
+        if reply is Manner.HANG:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
+        if reply is Manner.RESET:
+            scope["state"]["transport"].abort()
+            await asyncio.sleep(0.01)
+            return
+        assert isinstance(reply, tuple)
+        await _send(send, *reply)
+
+    async def _decide(self, vendor: Vendor, body: bytes) -> Reply | Manner:
+        now = time.time()
+        try:
+            params = protocol.read_params(body)
+        except protocol.Malformed:
+            return 200, answer("BAD_REQUEST")
+        reference = params.get("out_order_no", "")[:64]
+        known = vendor.books.accounts.by_app_key.get(params.get("app_key", ""))
+        down = behaviour.is_down(known.knobs, now, vendor.time_scale) if known is not None else "none"
+        if known is not None and down != "none":
+            await vendor.note(known.name, self._name, reference, f"outage: {down}", now)
+            return Manner.HANG if down == "silent" else (503, answer("SERVICE_UNAVAILABLE"))
+        account = vendor.check(params, now)
+        if isinstance(account, str):
+            await vendor.note(known.name if known is not None else "", self._name, reference, account, now)
+            return 200, answer(account)
+        if vendor.is_over_limit(account, now):
+            await vendor.note(account.name, self._name, reference, "RATE_LIMITED", now)
+            return 429, answer("RATE_LIMITED")
+        reply = await self._call(vendor, account, params, now)
+        wait_ms = behaviour.wait_ms(account.knobs.latency, account.draw)
+        if wait_ms:
+            await asyncio.sleep(wait_ms / 1000)
+        return reply
+
+
+async def _read(receive: Receive) -> bytes:
+    """The whole body; nothing when it is too large or the caller has gone."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b""
+        part: bytes = message.get("body", b"")
+        body += part
+        if len(body) > LARGEST_BODY:
+            return b""
+        if not message.get("more_body", False):
+            return body
+
+
+async def _send(send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+ENDPOINTS: Final[dict[str, Endpoint]] = {
+    "/open/v2/order/place": Endpoint("place", place),
+    "/open/v2/order/query": Endpoint("query", query),
+    "/open/v2/balance": Endpoint("balance", balance),
+    "/open/v2/products": Endpoint("products", products),
+    "/open/v2/statement": Endpoint("statement", statement),
+}

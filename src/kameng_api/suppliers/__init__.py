@@ -1,0 +1,1 @@
+"""What can be asked of a supplier, which one next, and the adapters."""

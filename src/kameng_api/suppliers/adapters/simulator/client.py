@@ -1,0 +1,153 @@
+"""The simulator as a supplier: says our purchases in its protocol and its answers in our words."""
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+from kameng_api.suppliers.adapters.simulator import callback, mapping, wire
+from kameng_api.suppliers.adapters.simulator.settings import SimulatorSettings
+from kameng_api.suppliers.port import (
+    Answer,
+    AnswerUnusable,
+    CallbackNews,
+    CallbackReply,
+    Capabilities,
+    HttpAnswer,
+    NotSent,
+    Purchase,
+    Send,
+    StatementLine,
+    Supplier,
+    SupplierProduct,
+    Unknown,
+    Wallet,
+)
+
+_HEADERS = {"content-type": "application/json", "accept": "application/json"}
+_MOST_PAGES = 1_000
+
+
+def connect(settings: SimulatorSettings, send: Send) -> Supplier:
+    return SimulatorSupplier(settings, send)
+
+
+class SimulatorSupplier:
+    """One account at the simulator."""
+
+    capabilities = Capabilities(
+        idempotent_submit=True,
+        not_found_is_final=True,
+        not_found_grace_s=10,
+        min_query_interval_s=0.1,
+        callback=True,
+        returns_cost=True,
+        trusted_callback=True,
+    )
+    callback_reply: CallbackReply = callback.REPLY
+
+    def __init__(self, settings: SimulatorSettings, send: Send) -> None:
+        self._base_url = f"{settings.base_url}/open/v2"
+        self._app_key = settings.app_key
+        self._secret = settings.secret.get_secret_value()
+        self._timeout_s = settings.timeout_s
+        self._send = send
+
+    async def place(self, purchase: Purchase) -> Answer:
+        try:
+            params = wire.order_params(purchase)
+        except wire.Unreadable as error:
+            return Answer(NotSent(f"cannot be said in this protocol: {error}"))
+        answer = await self._call("order/place", params)
+        if not isinstance(answer, HttpAnswer):
+            return Answer(answer)
+        outcome = mapping.at_placing(answer, purchase.reference, purchase.units)
+        return Answer(outcome, answer.body, answer.status)
+
+    async def look_up(self, reference: str) -> Answer:
+        """Never NotSent: that nobody could be asked says nothing about the purchase."""
+        answer = await self._call("order/query", {"out_order_no": reference})
+        match answer:
+            case HttpAnswer():
+                return Answer(mapping.at_look_up(answer, reference), answer.body, answer.status)
+            case NotSent(reason=reason):
+                return Answer(Unknown(f"look-up not sent: {reason}"))
+            case Unknown():
+                return Answer(answer)
+
+    async def balance(self) -> Wallet:
+        """Raises AnswerUnusable."""
+        found = await self._data("balance", {})
+        try:
+            return Wallet(wire.amount(found["balance"]), str(found["currency"]))
+        except (wire.Unreadable, KeyError, TypeError) as error:
+            raise AnswerUnusable("balance: unreadable") from error
+
+    async def products(self) -> Sequence[SupplierProduct]:
+        """Raises AnswerUnusable. A ranged product's `cost` is per 1.00 of face value."""
+        found = await self._data("products", {})
+        try:
+            return tuple(_product(line) for line in found)
+        except (wire.Unreadable, KeyError, TypeError, ValueError) as error:
+            raise AnswerUnusable("products: unreadable") from error
+
+    async def statement(self, day: date) -> Sequence[StatementLine]:
+        """Every movement of our wallet on `day` as China counts days. Raises AnswerUnusable."""
+        lines: list[StatementLine] = []
+        after = ""
+        for _ in range(_MOST_PAGES):
+            found = await self._data("statement", {"day": day.isoformat(), "after": after})
+            try:
+                lines.extend(_line(line) for line in found["lines"])
+                after = str(found["next"])
+            except (wire.Unreadable, KeyError, TypeError, ValueError) as error:
+                raise AnswerUnusable("statement: unreadable") from error
+            if not after:
+                return lines
+        raise AnswerUnusable("statement: no end")
+
+    def read_callback(self, headers: Mapping[str, str], body: bytes, now: datetime) -> CallbackNews:
+        return callback.read(self._app_key, self._secret, body, now)
+
+    async def _call(self, path: str, params: Mapping[str, str]) -> HttpAnswer | NotSent | Unknown:
+        body = wire.signed_body(self._secret, self._app_key, int(time.time()), secrets.token_hex(12), params)
+        return await self._send(
+            "POST", f"{self._base_url}/{path}", headers=_HEADERS, content=body, timeout_s=self._timeout_s
+        )
+
+    async def _data(self, path: str, params: Mapping[str, str]) -> Any:
+        answer = await self._call(path, params)
+        if not isinstance(answer, HttpAnswer):
+            raise AnswerUnusable(f"{path}: {answer.reason}")
+        try:
+            found = wire.read_object(answer.body)
+        except wire.Unreadable as error:
+            raise AnswerUnusable(f"{path}: HTTP {answer.status}, unreadable") from error
+        if answer.status != 200 or found.get("code") != "OK":
+            raise AnswerUnusable(f"{path}: HTTP {answer.status}, refused")
+        return found.get("data")
+
+
+def _product(line: Mapping[str, Any]) -> SupplierProduct:
+    return SupplierProduct(
+        product_code=str(line["product_code"]),
+        name=str(line["name"]),
+        product_type=str(line["product_type"]),
+        cost=wire.amount(line["cost"]),
+        currency=str(line["currency"]),
+        stock=int(line["stock"]) if line["stock"] else None,
+        available=line["on_sale"] == "1",
+    )
+
+
+def _line(line: Mapping[str, Any]) -> StatementLine:
+    return StatementLine(
+        line_id=str(line["line_id"]),
+        reference=str(line["out_order_no"]) or None,
+        supplier_order_no=str(line["order_no"]) or None,
+        kind=str(line["kind"]).lower(),
+        amount=wire.amount(line["amount"]),
+        currency=str(line["currency"]),
+        at=datetime.fromisoformat(line["at"]).astimezone(UTC),
+    )

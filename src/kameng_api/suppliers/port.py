@@ -1,0 +1,258 @@
+"""What can be asked of a supplier, and the only words in which a supplier may answer.
+
+Every adapter translates its vendor's protocol into the types of this file and nothing else. The rule that keeps money safe:
+**doubt is `Unknown`**. `Delivered` and `Refused` come only from codes listed in the adapter's mapping table; `NotSent` only where nothing can
+have been bought; everything else is `Unknown` and is looked up later, never bought again.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+
+class Scope(StrEnum):
+    """How far a refusal reaches."""
+
+    CHANNEL = "channel"  # this supplier cannot; another channel may be tried (out of stock, product off, its wallet empty)
+    ORDER = "order"  # it fails everywhere: wrong number, blacklisted account
+
+
+class RefusalReason(StrEnum):
+    """Why a supplier said a final no, in our words; `Refused.detail` may add text that is safe to show an operator."""
+
+    SUPPLIER_REJECTED = "supplier_rejected"  # the supplier's final no, without a better reason
+    TARGET_INVALID = "target_invalid"  # the number or account does not exist
+    TARGET_NOT_ELIGIBLE = "target_not_eligible"  # the number exists but may not be charged with this product
+    OUT_OF_STOCK = "out_of_stock"  # the supplier has none; says nothing about other suppliers
+    PRODUCT_OFF = "product_off"  # the supplier no longer sells this product code
+    PRICE_EXCEEDED = "price_exceeded"  # the supplier's price is above `Purchase.max_cost`
+    WALLET_EMPTY = "wallet_empty"  # our prepaid balance at the supplier does not cover it
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """One thing to buy, completely described by values.
+
+    `reference` is ours (≤ 40 characters of [A-Za-z0-9]), written to the database before it is sent. Amounts are integers in 1/10000 of the
+    currency unit. `max_cost` is for all units together. `face_value` is per unit and set for ranged products.
+    """
+
+    reference: str
+    product_code: str
+    product_type: str
+    units: int
+    currency: str
+    max_cost: int
+    target: str | None = field(default=None, repr=False)
+    fields: Mapping[str, str] = field(default_factory=dict, repr=False)
+    face_value: int | None = None
+    callback_url: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One card code (卡密) as the supplier delivered it; never logged."""
+
+    code: str = field(repr=False)
+    pin: str | None = field(default=None, repr=False)
+    expires_on: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Final: `units` were delivered, perhaps fewer than asked, and nothing more will be under this reference.
+
+    `cost` is the total charged for them, None if unsaid.
+    """
+
+    units: int
+    cost: int | None = None
+    supplier_order_no: str | None = None
+    receipt: str | None = None
+    codes: tuple[Code, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The supplier works on it; the outcome comes by callback or look-up."""
+
+    supplier_order_no: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Final: nothing was and nothing will be delivered under this reference."""
+
+    scope: Scope
+    reason: RefusalReason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Proof that nothing was bought: refused connection, connect timeout, our pool full, or a rate-limit refusal the vendor documents."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Everything else. `needs_person` when the supplier itself says that only its staff can tell."""
+
+    reason: str
+    needs_person: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """An answer to a look-up only: the supplier does not know our reference (yet)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reversed:
+    """A delivery was taken back after it was reported (冲正). `external_id` makes the news count once; `amount` is what returns to our wallet."""
+
+    external_id: str
+    amount: int | None = None
+
+
+Outcome = Delivered | Accepted | Refused | NotSent | Unknown | NotFound | Reversed
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An outcome with its evidence. `raw` is stored encrypted and pruned by age; `http_status` None when no answer came."""
+
+    outcome: Outcome
+    raw: bytes = field(default=b"", repr=False)
+    http_status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackNews:
+    """What a verified callback says about one reference."""
+
+    reference: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Wallet:
+    """Our prepaid balance at the supplier, 1/10000 units."""
+
+    balance: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class SupplierProduct:
+    """One line of the supplier's product list. `stock` None where the supplier does not tell; `cost` per unit in 1/10000 units."""
+
+    product_code: str
+    name: str
+    product_type: str
+    cost: int
+    currency: str
+    stock: int | None
+    available: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatementLine:
+    """One movement of our wallet in the supplier's own books. `amount` signed: negative is a charge."""
+
+    line_id: str
+    reference: str | None
+    supplier_order_no: str | None
+    kind: str
+    amount: int
+    currency: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackReply:
+    """What the supplier must read to stop calling back."""
+
+    status: int
+    body: bytes
+    content_type: str
+
+
+class AnswerUnusable(Exception):
+    """A balance, product list or statement could not be read, in words safe to log. Nothing about any purchase follows from it."""
+
+
+class CallbackRefused(Exception):
+    """A callback that does not verify: bad signature, stale, unreadable. Stored, never acted on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What this supplier really does, certified by the contract suite, not believed from its brochure."""
+
+    idempotent_submit: bool = False  # the same reference sent again returns the first order and never buys twice
+    not_found_is_final: bool = False  # "not found" after `not_found_grace_s` proves that nothing was bought
+    not_found_grace_s: int = 300
+    min_query_interval_s: float = 1.0
+    callback: bool = False
+    returns_cost: bool = False
+    trusted_callback: bool = False  # strong signature: the callback's verdict may be applied; else it only triggers a look-up
+
+
+class Supplier(Protocol):
+    """One connected channel. A capability the vendor lacks is None, not a method that raises."""
+
+    capabilities: Capabilities
+
+    async def place(self, purchase: Purchase) -> Answer: ...
+
+    @property
+    def look_up(self) -> Callable[[str], Awaitable[Answer]] | None: ...
+
+    @property
+    def balance(self) -> Callable[[], Awaitable[Wallet]] | None: ...
+
+    @property
+    def products(self) -> Callable[[], Awaitable[Sequence[SupplierProduct]]] | None: ...
+
+    @property
+    def statement(self) -> Callable[[date], Awaitable[Sequence[StatementLine]]] | None: ...
+
+    @property
+    def read_callback(self) -> Callable[[Mapping[str, str], bytes, datetime], CallbackNews] | None:
+        """`(headers, body, now) -> news`, pure; raises CallbackRefused."""
+        ...
+
+    @property
+    def callback_reply(self) -> CallbackReply: ...
+
+
+class Send(Protocol):
+    """The one HTTP door an adapter is given (`suppliers.transport.Transport.send`)."""
+
+    async def __call__(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes = b"", timeout_s: float = 30.0
+    ) -> "HttpAnswer | NotSent | Unknown": ...
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """A complete answer as received; what it means is the adapter's business. `headers` keys are lower-case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """What a folder in `adapters/` exports as ADAPTER. `settings` is the pydantic model of a channel's connection (secrets as SecretStr)."""
+
+    name: str
+    settings: type[BaseModel]
+    connect: Callable[[Any, Send], Supplier]

@@ -1,0 +1,1 @@
+"""Telling merchants, until they have heard."""
