@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from redis.asyncio import Redis
 
-from kameng_api.api import balance, health, openapi, orders, problems, products, supplier_callbacks, test_mode
+from kameng_api.api import balance, events, health, openapi, orders, problems, products, supplier_callbacks, test_mode, webhooks
 from kameng_api.api.access import AccessMap
 from kameng_api.api.admin.router import router as admin_router
 from kameng_api.api.deps import Door
@@ -63,11 +63,13 @@ def build_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     for router in (
+        orders.router,  # routers are asked in turn: the busiest first
+        supplier_callbacks.router,
         balance.router,
         products.router,
-        orders.router,
+        events.router,
+        webhooks.router,
         orders.test_router,
-        supplier_callbacks.router,
         test_mode.router,
         health.router,
         admin_router,

@@ -109,6 +109,7 @@ async def work(settings: Settings, stopping: asyncio.Event | None = None) -> Non
     bells = Bells()
     desk.buyer.on_room = lambda: bells.ring_job("orders.submit")
     desk.buyer.on_settled = bells.ring_after_settling
+    desk.courier.on_due = lambda: bells.ring_job("webhooks.deliver")
     loops = [asyncio.create_task(_lane(job, desk, bells, stopping)) for job in JOBS if job.lane in settings.lanes]
     if Lane.UPKEEP in settings.lanes:
         loops += [asyncio.create_task(_clock(chore, desk, stopping)) for chore in CHORES]

@@ -15,6 +15,7 @@ from kameng_api.jobs import webhooks as job
 from kameng_api.jobs.webhooks import Courier
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Database, execute, fetch
+from kameng_api.kit.errors import Unavailable
 from kameng_api.kit.http import build_client
 from kameng_api.kit.ids import new_ulid, public_id
 from kameng_api.outbox import actions as outbox
@@ -191,6 +192,19 @@ async def until(what: Callable[[], bool], timeout_s: float = 5.0) -> None:
             await asyncio.sleep(0.01)
 
 
+async def until_async(what: Callable[[], Awaitable[bool]], timeout_s: float = 5.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not await what():
+            await asyncio.sleep(0.05)
+
+
+async def all_delivered(db: Database) -> bool:
+    try:
+        return set(await states(db)) == {"delivered"}
+    except Unavailable:
+        return False  # this connection had been cut too
+
+
 # --- telling ---
 
 
@@ -357,6 +371,30 @@ async def test_killed_during_fan_out_nothing_is_passed_on_and_nothing_is_lost(
     assert await pass_on(database) == 3
     assert await pass_on(database) == 0
     assert await states(database) == ["pending"] * 3
+
+
+async def test_a_database_that_goes_away_between_call_and_record_is_asked_again(
+    database: Database, keyring: Keyring, receiver: Receiver, hire: Callable[..., Desk]
+) -> None:
+    await register(database, keyring, f"{receiver.url}/hook")
+    await happen(database, 5)
+    await pass_on(database)
+
+    async def cut_the_lines(_: web.Request) -> web.StreamResponse:
+        async with database.transaction() as tx:
+            await fetch(
+                tx,
+                """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE usename = current_user AND pid <> pg_backend_pid() AND state = 'idle'""",
+            )
+        return web.Response(status=204)
+
+    receiver.answers["/hook"] = cut_the_lines
+    desk = hire()
+    await desk.courier.deliver(10)
+    await desk.courier.drain()
+    await until_async(lambda: all_delivered(database))
+    assert len(receiver.heard) == 5
 
 
 async def test_a_clean_stop_sends_or_gives_back_everything(

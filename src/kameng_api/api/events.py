@@ -35,7 +35,7 @@ async def list_events(
     door: InDoor,
     caller: CalledBy,
     after: Annotated[str | None, Query(max_length=64, description="An event id; without it, from the oldest kept.")] = None,
-    type: Annotated[str | None, Query(max_length=64, description="Only this type.")] = None,  # noqa: A002  its name on the wire
+    type: Annotated[str | None, Query(max_length=64, description="Only this type.")] = None,
     limit: Limit = 20,
 ) -> Response:
     if type is not None and type not in EVENT_TYPES:

@@ -48,7 +48,7 @@ _SCHEMES: Final = {
         "description": _SIGNING.format(scheme="KM1-ED25519", key="The public key is uploaded; we hold no secret."),
     },
 }
-_BEARER: Final = {"bearer": {"type": "http", "scheme": "bearer", "description": "An operator's token (`at_…`)."}}
+_BEARER: Final = {"bearer": {"type": "http", "scheme": "bearer", "description": "An operator's token (`op_…`)."}}
 _REQUEST_ID: Final = {"description": "Names this request in our logs.", "schema": {"type": "string"}}
 _USUAL: Final = {
     "400": "The path or the JSON cannot be read in one way only",
@@ -81,7 +81,8 @@ class WebhookEvent(BaseModel):
 def install(app: FastAPI) -> None:
     """Document the webhooks, and let `/openapi.json` show the merchants' document."""
     for event_type in EVENT_TYPES:
-        app.webhooks.add_api_route(event_type, _heard, methods=["POST"], summary=event_type, name=event_type, operation_id="heard_" + event_type.replace(".", "_"))
+        operation_id = "heard_" + event_type.replace(".", "_")
+        app.webhooks.add_api_route(event_type, _heard, methods=["POST"], summary=event_type, operation_id=operation_id)
     app.openapi = lambda: merchant_document(app)  # type: ignore[method-assign]
 
 

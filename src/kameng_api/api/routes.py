@@ -17,6 +17,8 @@ from kameng_api.api.problems import field_errors
 from kameng_api.kit import strict_json
 from kameng_api.kit.errors import FieldError, Invalid, NotFound, Problem
 
+ANY_QUERY: Final = "x-any-query"
+"""In a route's `openapi_extra`: it reads no parameters, and refuses none."""
 _JSON: Final = b"application/json"
 
 
@@ -75,6 +77,7 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         asked = query_names(self)
+        any_query = bool((self.openapi_extra or {}).get(ANY_QUERY))
         has_body = self.body_field is not None
         shape = shape_of(self.path_format)
 
@@ -82,9 +85,9 @@ class StrictRoute(APIRoute):
             scope = request.scope
             access: Access | None = scope.get("kameng.access")
             # The gate and the router read the path each for itself; where they would differ, nothing is done.
-            if access is not None and access.shape != shape and not access.shape.endswith("*"):
+            if access is not None and access.shape != shape:
                 raise NotFound("no such path")
-            if scope["query_string"]:
+            if scope["query_string"] and not any_query:
                 check_query(scope["query_string"], asked)
             if not has_body:
                 return await handle(request)
@@ -129,7 +132,7 @@ def check_query(query: bytes, asked: frozenset[str]) -> None:
     for part in query.decode("latin-1").split("&")[:101]:
         name = unquote_plus(part.partition("=")[0])
         if name not in asked:
-            wrong.append(FieldError("/query", "unknown_field", "this list does not know such a parameter"))
+            wrong.append(FieldError("/query", "unknown_field", "this path knows no such parameter"))
         elif name in seen:
             wrong.append(FieldError(f"/query/{name}", "duplicate", "given twice"))
         seen.add(name)

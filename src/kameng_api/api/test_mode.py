@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from kameng_api.api.balance import Balance, show_balance
 from kameng_api.api.deps import CalledBy, InDoor
-from kameng_api.api.routes import StrictRoute, WireModel
+from kameng_api.api.routes import ANY_QUERY, StrictRoute, WireModel
 from kameng_api.api.wire import AmountIn
 from kameng_api.kit.db import Tx
 from kameng_api.kit.errors import FieldError, Invalid, NotFound
@@ -47,7 +47,8 @@ class SetBalance(WireModel):
     "/v1/test/signature",
     response_model=SignedText,
     summary="Our string to sign for the request you sent",
-    description="Send any body, signed or wrongly signed with a known test key. The secret is never part of the answer.",
+    openapi_extra={ANY_QUERY: True},
+    description="Send any query and body, signed or wrongly signed with a known test key. The secret is never part of the answer.",
 )
 async def show_signed_text(request: Request) -> Any:
     text: bytes | None = request.scope.get("kameng.signed_text")

@@ -46,7 +46,7 @@ EndpointId = Annotated[str, Path(max_length=64, examples=["whe_01JD0000000000000
 
 class NewEndpoint(WireModel):
     url: Url
-    event_types: EventTypes = []
+    event_types: EventTypes = Field(default_factory=list)
     description: Description = ""
 
 

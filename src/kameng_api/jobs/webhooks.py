@@ -66,7 +66,10 @@ class Desk(Protocol):
 async def fan_out(desk: Desk) -> int:
     """One round: up to some 2,000 committed events become deliveries. Returns how many events it passed on."""
     async with desk.db.transaction() as tx:
-        return await webhooks.fan_out(tx, _EVENTS_AT_ONCE)
+        passed = await webhooks.fan_out(tx, _EVENTS_AT_ONCE)
+    if passed and desk.courier.on_due is not None:
+        desk.courier.on_due()
+    return passed
 
 
 async def deliver(desk: Desk, limit: int) -> int:
@@ -148,6 +151,8 @@ class Courier:
             max_answer_bytes=rules.MAX_ANSWER_BYTES,
             user_agent=_USER_AGENT,
         )
+        self.on_due: Callable[[], None] | None = None
+        """Called when there is something new to deliver, so that `deliver` need not wait for its tick."""
         self._lines: dict[Hashable, _Line] = {}
         self._turns: dict[Hashable, _Line] = {}  # lines that may have something to start, the longest waiting first
         self._waiting = 0

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from kameng_api.kit.errors import Unavailable
@@ -47,6 +46,7 @@ class Database:
     """One pool of connections. `url` is `postgresql+asyncpg://…`; `pool_size` bounds the connections of this process."""
 
     def __init__(self, url: str, *, pool_size: int = 10, pool_timeout_s: float = 5.0) -> None:
+        self._pool_size = pool_size
         self.engine: AsyncEngine = create_async_engine(
             url,
             pool_size=pool_size,
@@ -58,18 +58,40 @@ class Database:
             isolation_level="READ COMMITTED",
             connect_args={"timeout": 5, "command_timeout": 60, "server_settings": _SESSION_SETTINGS},
         )
-        event.listen(self.engine.sync_engine, "handle_error", _mark_dead)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
         """Commits when the block ends, rolls back when it raises. A lost connection surfaces as `Unavailable`."""
         try:
-            async with self.engine.connect() as tx, tx.begin():
+            tx = await self._begin()
+            try:
                 yield tx
+                await tx.commit()
+            except BaseException as trouble:
+                await _undo(tx, trouble)
+                raise
+            finally:
+                await tx.close()
         except Exception as trouble:
             if is_connection_trouble(trouble):
                 raise Unavailable("the database did not answer") from trouble
             raise
+
+    async def _begin(self) -> Tx:
+        """A connection on which BEGIN has succeeded. Nothing was done yet, so one that died in the pool is simply replaced."""
+        for spare in range(self._pool_size, -1, -1):
+            tx = await self.engine.connect()
+            try:
+                await tx.begin()
+                await _really_begin(tx)
+            except BaseException as trouble:
+                await tx.invalidate()
+                await tx.close()
+                if spare and isinstance(trouble, Exception) and is_connection_trouble(trouble):
+                    continue
+                raise
+            return tx
+        raise AssertionError("unreachable")
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -79,11 +101,19 @@ class Database:
         return int(self.engine.pool.checkedout())  # type: ignore[attr-defined]
 
 
-def _mark_dead(context: Any) -> None:
-    if isinstance(context.original_exception, CONNECTION_TROUBLE) and not isinstance(
-        context.original_exception, asyncpg.PostgresError
-    ):
-        context.is_disconnect = True
+async def _undo(tx: Tx, trouble: BaseException) -> None:
+    """Roll back; a connection of which nobody knows what it is doing is thrown away instead."""
+    if isinstance(trouble, Exception) and not _is_lost(trouble):
+        try:
+            await tx.rollback()
+        except Exception:
+            await tx.invalidate()
+    else:
+        await tx.invalidate()
+
+
+def _is_lost(trouble: Exception) -> bool:
+    return is_connection_trouble(trouble) and not isinstance(trouble, asyncpg.PostgresError)
 
 
 def is_connection_trouble(trouble: BaseException | None) -> bool:
@@ -101,19 +131,18 @@ def is_connection_trouble(trouble: BaseException | None) -> bool:
 
 async def driver(tx: Tx) -> "asyncpg.Connection[asyncpg.Record]":
     """The asyncpg connection inside `tx`, in the same transaction."""
-    await _really_begun(tx)
     raw = await tx.get_raw_connection()
     connection = raw.driver_connection
     assert connection is not None
     return connection  # type: ignore[no-any-return]
 
 
-async def _really_begun(tx: Tx) -> None:
+async def _really_begin(tx: Tx) -> None:
     # SQLAlchemy's asyncpg dialect sends BEGIN with its first own statement; a raw statement before that would commit by itself.
     raw = await tx.get_raw_connection()
     adapted: Any = raw.dbapi_connection
-    if adapted._transaction is None:
-        await adapted._start_transaction()
+    assert adapted._transaction is None
+    await adapted._start_transaction()
 
 
 async def fetch(tx: Tx, sql: str, *values: Any) -> "list[asyncpg.Record]":

@@ -1,6 +1,6 @@
 """The functions that move money: `(tx, postings) → verdicts`, set-based, each whole or not at all."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kameng_api.kit.db import Tx, execute, fetch
 from kameng_api.ledger import rules
@@ -91,6 +91,12 @@ async def post_locked(
 ) -> list[Verdict]:
     """`post` for a caller who already holds the locks and has looked up what exists."""
     verdicts, rows, changed = rules.decide(postings, balances, existing)
+    await write_decided(tx, rows, changed)
+    return verdicts
+
+
+async def write_decided(tx: Tx, rows: Sequence[Row], changed: Mapping[AccountKey, Balance]) -> None:
+    """Store what `rules.decide` decided, under the locks that `lock` took in this transaction."""
     if changed:
         keys = list(changed)
         await execute(
@@ -104,7 +110,6 @@ async def post_locked(
         )
     if rows:
         await _write(tx, rows)
-    return verdicts
 
 
 async def _write(tx: Tx, rows: Sequence[Row]) -> None:

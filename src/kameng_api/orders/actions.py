@@ -15,7 +15,6 @@ from kameng_api.kit.ids import new_ulid, public_id
 from kameng_api.kit.money import format_amount
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import rules as books
-from kameng_api.ledger.rules import Posting
 from kameng_api.orders import changes as writing
 from kameng_api.orders import queries
 from kameng_api.orders.absorb import News, absorb, give_refund
@@ -86,47 +85,44 @@ async def place(tx: Tx, keyring: Keyring, items: Sequence[Place]) -> list[Placed
     charged = await _recently_charged(tx, keyring, items, now)
     drafts = [_draft_order(keyring, i, i.appraisal, now) if isinstance(i.appraisal, Draft) else None for i in items]
 
-    verdicts: list[Placed | Problem | None] = []
-    holds: list[tuple[int, Order, Posting]] = []
-    for n, (item, order) in enumerate(zip(items, drafts, strict=True)):
+    verdicts: list[Placed | Problem] = []
+    accepted: list[Placed] = []
+    rows: list[books.Row] = []
+    changed: dict[books.AccountKey, books.Balance] = {}
+    for item, order in zip(items, drafts, strict=True):
         number = (item.book_id, item.request.merchant_order_no)
         verdict = _already(item, known.get(number)) or _refused(item, order, charged)
-        verdicts.append(verdict)
         if verdict is None:
             assert order is not None
-            known[number] = order  # a twin in the same flush is a replay of this one
-            if order.target_hash is not None:
-                charged.add((order.book_id, order.sku, order.target_hash))
-            holds.append((n, order, books.hold(order.book_id, order.order_id, order.currency, order.amount)))
-    return await _accept(tx, items, verdicts, holds, balances)
-
-
-async def _accept(
-    tx: Tx,
-    items: Sequence[Place],
-    verdicts: list[Placed | Problem | None],
-    holds: Sequence[tuple[int, Order, Posting]],
-    balances: dict[books.AccountKey, books.Balance],
-) -> list[Placed | Problem]:
-    poor: dict[UUID, Problem] = {}
-    accepted: list[Placed] = []
-    outcome = await ledger.post_locked(tx, [posting for _, _, posting in holds], balances, {})
-    for (n, order, _), verdict in zip(holds, outcome, strict=True):
-        if isinstance(verdict, books.Posted):
-            placed = Placed(order, True, view_json(order))
-            accepted.append(placed)
-            verdicts[n] = placed
-        else:
-            assert isinstance(verdict, books.Insufficient)
-            detail = f"available {format_amount(verdict.available)} {order.currency}, required {format_amount(order.amount)}"
-            verdicts[n] = poor[order.order_id] = NotEnoughMoney(detail)
+            verdict = _hold(order, balances, rows, changed)
+        if isinstance(verdict, Placed) and verdict.created:
+            known[number] = verdict.order  # a twin later in this flush meets it as an existing order
+            accepted.append(verdict)
+            if verdict.order.target_hash is not None:
+                charged.add((verdict.order.book_id, verdict.order.sku, verdict.order.target_hash))
+        verdicts.append(verdict)
+    await ledger.write_decided(tx, rows, changed)
     await _write(tx, accepted)
-    # A twin whose first was refused for lack of money is refused for the same reason.
-    return [
-        poor.get(v.order.order_id, v) if isinstance(v, Placed) and not v.created else v
-        for v in verdicts
-        if v is not None
-    ]
+    return verdicts
+
+
+def _hold(
+    order: Order,
+    balances: dict[books.AccountKey, books.Balance],
+    rows: list[books.Row],
+    changed: dict[books.AccountKey, books.Balance],
+) -> Placed | Problem:
+    """Take the money of one order from the running balances, or say that it is not there."""
+    posting = books.hold(order.book_id, order.order_id, order.currency, order.amount)
+    [verdict], decided, after = books.decide([posting], balances, {})
+    if isinstance(verdict, books.Insufficient):
+        detail = f"available {format_amount(verdict.available)} {order.currency}, required {format_amount(order.amount)}"
+        return NotEnoughMoney(detail)
+    assert isinstance(verdict, books.Posted)
+    balances.update(after)
+    changed.update(after)
+    rows.extend(decided)
+    return Placed(order, True, view_json(order))
 
 
 async def _write(tx: Tx, accepted: Sequence[Placed]) -> None:

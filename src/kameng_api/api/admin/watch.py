@@ -134,7 +134,10 @@ class CheckWanted(WireModel):
 async def verify_ledger(desk: AtDesk, wanted: CheckWanted) -> dict[str, Any]:
     """Do the books hold?"""
     async with desk.door.db.transaction() as tx:
-        breaches = await invariants.check_all(tx) if wanted.scope == "all" else await invariants.check_recent(tx, _RECENT)
+        if wanted.scope == "all":
+            breaches = await invariants.check_all(tx, events_kept=timedelta(days=desk.door.settings.keep_events_days))
+        else:
+            breaches = await invariants.check_recent(tx, _RECENT)
         await desk.audit(tx, "ledger.verified", "ledger", scope=wanted.scope, breaches=len(breaches))
     return {"scope": wanted.scope, **shapes.verdict(breaches)}
 

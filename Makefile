@@ -1,0 +1,48 @@
+# Everything a developer or a visitor types. Needs Python >= 3.11 and make; the rest is fetched once, by hash.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint fmt bench openapi migrate lock clean
+
+BIN := .venv/bin
+DEMO_ARGS ?=
+BENCH ?=
+TEST_ARGS ?= -n 2
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+setup: ## Make .venv from requirements-dev.lock; does nothing when it is there already
+	@./.ci/venv
+
+demo: setup ## Run the guided tour on servers of its own: DEMO_ARGS="--once --state FILE"
+	$(BIN)/kameng demo $(DEMO_ARGS)
+
+test: setup ## Run all tests on servers of their own: TEST_ARGS="tests/rules -x"
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+lint: setup ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: setup ## Sort imports and fix what can be fixed by machine
+	$(BIN)/ruff check --fix .
+
+bench: setup ## Measure all, or one: BENCH=accept|hot|connections|drain|scale|memory
+	$(BIN)/python -m benchmarks $(BENCH)
+
+openapi: setup ## Write openapi/kameng.v1.yaml from the app
+	$(BIN)/kameng openapi > openapi/kameng.v1.yaml
+
+migrate: setup ## Bring the database to the newest schema (KAMENG_DATABASE_OWNER_URL, else the embedded one)
+	$(BIN)/kameng migrate
+
+lock: ## Write both lock files anew (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
+		--extra embedded --extra traces pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
+		--extra embedded --extra traces --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean: ## Remove .venv and all caches; the data in var/ stays
+	rm -rf .venv .venv-of-another-account.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	find src tests migrations benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

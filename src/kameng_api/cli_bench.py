@@ -1,0 +1,184 @@
+"""What every command stands on: settings with the servers found, one transaction, who is acting, and how answers are printed."""
+
+import asyncio
+import getpass
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, TypeVar
+
+import typer
+from pydantic import SecretStr, ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from kameng_api import embedded
+from kameng_api.kit.clock import utc_now
+from kameng_api.kit.crypto import Keyring
+from kameng_api.kit.db import Database, Tx
+from kameng_api.kit.errors import FieldError, Invalid, NotFound, Problem, Unavailable
+from kameng_api.kit.ids import parse_public_id
+from kameng_api.kit.money import parse_amount
+from kameng_api.merchants import queries as merchants
+from kameng_api.merchants.queries import Merchant
+from kameng_api.operators import actions as operators
+from kameng_api.settings import Settings
+
+Answer = TypeVar("Answer")
+
+REFUSED: Final = 2
+UNAVAILABLE: Final = 3
+TOKEN_VARIABLE: Final = "KAMENG_OPERATOR_TOKEN"  # noqa: S105  the name of a variable
+
+
+class Printing:
+    """How answers leave; `--json` anywhere on the command line switches to JSON."""
+
+    as_json = False
+
+
+def read_settings() -> Settings:
+    """From the environment and `.env`; ends the process with a sentence per mistake."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        for one in error.errors(include_url=False, include_input=False, include_context=False):
+            where = "_".join(str(step) for step in one["loc"]).upper()
+            sys.stderr.write(f"KAMENG_{where}: {one['msg']}\n" if where else f"{one['msg']}\n")
+        raise SystemExit(REFUSED) from None
+
+
+def find_servers(settings: Settings, *, with_redis: bool = False) -> Settings:
+    """The same settings with every address filled in: what is not set is the embedded server's, started on demand."""
+    needs_postgres, needs_redis = settings.database_url is None, with_redis and settings.redis_url is None
+    if not (needs_postgres or needs_redis):
+        return settings
+    try:
+        found = embedded.start(settings.var, postgres=needs_postgres, redis=needs_redis)
+    except embedded.EmbeddedError as trouble:
+        fail(f"the embedded servers did not start: {trouble}", UNAVAILABLE)
+    update: dict[str, SecretStr] = {}
+    if needs_postgres:
+        update = {"database_url": SecretStr(found.app_url), "database_owner_url": SecretStr(found.owner_url)}
+    if needs_redis:
+        update["redis_url"] = SecretStr(found.redis_url)
+    return settings.model_copy(update=update)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One command's transaction. `actor` is the operator whose token is in KAMENG_OPERATOR_TOKEN, else the login name."""
+
+    tx: Tx
+    settings: Settings
+    keyring: Keyring
+    actor: str
+
+    @property
+    def approval_above(self) -> int:
+        return parse_amount(self.settings.approval_above)
+
+    async def audit(self, action: str, subject: str, **facts: Any) -> None:
+        """Note it in the transaction that did it."""
+        await operators.audit(self.tx, self.actor, action, subject, facts)
+
+    async def merchant(self, text: str) -> Merchant:
+        """By `mer_…` or by name. Raises NotFound."""
+        merchant_id = parse_public_id("mer", text)
+        if merchant_id is not None:
+            return await merchants.get_merchant(self.tx, merchant_id)
+        found = await merchants.find_merchant_by_name(self.tx, text)
+        if found is None:
+            raise NotFound(f"no merchant is called {text!r}")
+        return found
+
+
+def run(work: Callable[[Bench], Awaitable[Answer]], *, permission: str = "read") -> Answer:
+    """Do `work` in one transaction. With an operator's token its role must allow `permission`; else the login name acts.
+
+    What is refused ends the process with status 2, what cannot be reached with 3.
+    """
+    settings = find_servers(read_settings())
+    try:
+        return asyncio.run(_run(work, settings, permission))
+    except Problem as problem:
+        for wrong in problem.errors:
+            sys.stderr.write(f"{wrong.pointer or '/'}: {wrong.detail}\n")
+        fail(f"{problem.code}: {problem.detail or type(problem).__doc__}", REFUSED)
+    except Unavailable as trouble:
+        fail(f"unavailable: {trouble}", UNAVAILABLE)
+
+
+async def _run(work: Callable[[Bench], Awaitable[Answer]], settings: Settings, permission: str) -> Answer:
+    assert settings.database_url is not None
+    db = Database(settings.database_url.get_secret_value(), pool_size=2)
+    try:
+        async with db.transaction() as tx:
+            actor = await _actor(tx, permission)
+            return await work(Bench(tx, settings, keyring_of(settings), actor))
+    finally:
+        await db.close()
+
+
+async def _actor(tx: Tx, permission: str) -> str:
+    token = os.environ.get(TOKEN_VARIABLE)
+    if token is None:
+        return f"cli:{getpass.getuser()}"
+    operator = await operators.authenticate(tx, token, utc_now())
+    operators.require(operator, permission)
+    return operator.name
+
+
+def keyring_of(settings: Settings) -> Keyring:
+    """The key listed first seals, all of them open."""
+    return Keyring(settings.kek_bytes, next(iter(settings.kek_bytes)))
+
+
+def fail(sentence: str, status: int) -> NoReturn:
+    """Say why on standard error and end."""
+    sys.stderr.write(sentence + "\n")
+    raise typer.Exit(status)
+
+
+def read_amount(text: str) -> int:
+    """`98.5` → 985000. Raises Invalid."""
+    try:
+        return parse_amount(text)
+    except ValueError as error:
+        raise Invalid(str(error), errors=[FieldError("/amount", "format", str(error))]) from None
+
+
+def read_id(prefix: str, text: str) -> Any:
+    """`ord_01J…` → UUID. Raises NotFound."""
+    found = parse_public_id(prefix, text)
+    if found is None:
+        raise NotFound(f"{text!r} is no {prefix}_ id")
+    return found
+
+
+def show(answer: Mapping[str, Any]) -> None:
+    """One thing."""
+    if Printing.as_json:
+        sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        return
+    for name, value in answer.items():
+        sys.stdout.write(f"{name}: {_text(value)}\n")
+
+
+def show_list(items: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Many things: all of them as JSON, or these columns as a table."""
+    if Printing.as_json:
+        sys.stdout.write(json.dumps({"items": list(items)}, ensure_ascii=False) + "\n")
+        return
+    table = Table(*columns, box=None, pad_edge=False)
+    for item in items:
+        table.add_row(*(_text(item.get(column)) for column in columns))
+    Console().print(table)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
