@@ -31,8 +31,8 @@ fmt: setup ## Sort imports and fix what can be fixed by machine
 bench: setup ## Measure all, or one: BENCH=accept|hot|connections|drain|scale|memory
 	$(BIN)/python -m benchmarks $(BENCH)
 
-openapi: setup ## Write openapi/kameng.v1.yaml from the app
-	$(BIN)/kameng openapi > openapi/kameng.v1.yaml
+openapi: setup ## Write openapi/*.yaml from the app
+	$(BIN)/kameng openapi
 
 migrate: setup ## Bring the database to the newest schema (KAMENG_DATABASE_OWNER_URL, else the embedded one)
 	$(BIN)/kameng migrate

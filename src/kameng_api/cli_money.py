@@ -198,7 +198,10 @@ def verify(
     """Do the books hold? Ends with status 1 when they do not."""
 
     async def work(bench: Bench) -> dict[str, Any]:
-        found = await (invariants.check_recent(bench.tx, timedelta(hours=1)) if recent else invariants.check_all(bench.tx))
+        if recent:
+            found = await invariants.check_recent(bench.tx, timedelta(hours=1))
+        else:
+            found = await invariants.check_all(bench.tx, events_kept=timedelta(days=bench.settings.keep_events_days))
         await bench.audit("ledger.verified", "ledger", scope="recent" if recent else "all", breaches=len(found))
         return shapes.verdict(found)
 

@@ -60,6 +60,8 @@ def build_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         separate_input_output_schemas=False,
         generate_unique_id_function=_operation_id,
+        # Its own would copy exception texts and refused values to whatever exporter the environment names; ours is kit.traces.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.settings = settings
     for router in (

@@ -1,8 +1,9 @@
 """The app as merchants meet it, over ASGI, with real servers behind it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import structlog
 from fastapi import FastAPI
 from redis.asyncio import Redis
 from tests.factories.client import Client, running_app
@@ -10,6 +11,13 @@ from tests.factories.merchants import TestMerchant, make_merchant
 
 from kameng_api.kit.db import Database
 from kameng_api.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Refusals made on purpose are logged nowhere: unconfigured, structlog paints every traceback with its locals."""
+    with structlog.testing.capture_logs():
+        yield
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.factories.merchants import TestMerchant, make_merchant
 from tests.factories.shop import PHONE, eventually, running_worker, stock_the_shop
 from tests.simulator.conftest import SECRETS, Simulator
 
-from kameng_api.kit.db import Database, fetch
+from kameng_api.kit.db import Database
 from kameng_api.main import build_app
 from kameng_api.reconciliation import invariants
 from kameng_api.settings import Settings
@@ -24,7 +24,7 @@ async def simulator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
     simulator = Simulator(Path(tmp_path_factory.mktemp("sim")), time_scale=0.05)
     await simulator.start()
     yield simulator
-    import signal  # noqa: PLC0415
+    import signal
 
     await simulator.end(signal.SIGTERM)
 

@@ -1,6 +1,7 @@
 """The process as operators run it: a real socket, real signals, and bytes that no polite client would send."""
 
 import asyncio
+import base64
 import os
 import signal
 import socket
@@ -32,20 +33,20 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def serving(servers: Servers, log: Path) -> AsyncIterator[tuple[str, "subprocess.Popen[bytes]"]]:
+async def serving(servers: Servers, log: Path, **more: str) -> AsyncIterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """`serve()` in a process of its own; yields its base URL when it is ready."""
     port = free_port()
     environment = os.environ | {
         "KAMENG_DATABASE_URL": servers.app_url, "KAMENG_REDIS_URL": servers.redis_url, "KAMENG_PORT": str(port),
-        "KAMENG_RATE_READS_PER_S": "5000", "KAMENG_RATE_WRITES_PER_S": "5000", "KAMENG_RATE_AUTH_FAILURES_PER_MIN": "0",
+        "KAMENG_RATE_READS_PER_S": "5000", "KAMENG_RATE_WRITES_PER_S": "5000", "KAMENG_RATE_AUTH_FAILURES_PER_MIN": "0", **more,
     }  # fmt: skip
     with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM], env=environment, stdout=out, stderr=out)
+        process = subprocess.Popen([sys.executable, "-c", PROGRAM], env=environment, stdout=out, stderr=out)  # noqa: ASYNC220  starts in a moment
     try:
         base_url = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient(base_url=base_url, trust_env=False) as client:
             for _ in range(200):
-                assert process.poll() is None, log.read_text()
+                assert process.poll() is None, log.read_text()  # noqa: ASYNC240  a few lines
                 try:
                     if (await client.get("/readyz")).status_code == 200:
                         break
@@ -53,7 +54,7 @@ async def serving(servers: Servers, log: Path) -> AsyncIterator[tuple[str, "subp
                     pass
                 await asyncio.sleep(0.1)
             else:
-                raise AssertionError(log.read_text())
+                raise AssertionError(log.read_text())  # noqa: ASYNC240
         yield base_url, process
     finally:
         process.terminate()
@@ -163,6 +164,28 @@ async def test_a_term_signal_finishes_what_is_under_way(
         assert await asyncio.to_thread(process.wait, 20) in (0, -signal.SIGTERM)
     log = (tmp_path / "log").read_text()
     assert "Traceback" not in log and '"level":"error"' not in log, log
+
+
+LIVE = {
+    "KAMENG_MODE": "live",
+    "KAMENG_KEYS": "k1:" + base64.b64encode(b"not the development key, 32 byte").decode(),
+    "KAMENG_BASE_URL": "https://kameng.example",
+}
+
+
+async def test_in_live_mode_a_term_signal_is_announced_before_doors_close(
+    database: Database, redis: Redis, migrated: Servers, tmp_path: Path
+) -> None:
+    async with serving(migrated, tmp_path / "log", **LIVE) as (base_url, process), Client(base_url=base_url) as client:
+        assert (await client.get("/openapi.json")).status_code == 404
+        process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.5)
+        ready = await client.get("/readyz")
+        assert ready.status_code == 503 and ready.json()["checks"]["draining"] == "yes"
+        alive = await client.get("/livez")
+        assert alive.status_code == 200 and alive.headers["connection"] == "close"
+        assert process.poll() is None
+        assert await asyncio.to_thread(process.wait, 20) in (0, -signal.SIGTERM)
 
 
 async def test_live_and_ready_are_told_apart(server: str) -> None:

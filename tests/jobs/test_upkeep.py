@@ -271,7 +271,7 @@ async def test_a_failing_channel_is_told_and_silence_proves_nothing(desk: Desk) 
     await upkeep.watch(desk)
     assert ("channel_failing", "east") in await open_alarms(desk.db)
     async with desk.db.transaction() as tx:
-        await execute(tx, "UPDATE attempts SET sent_at = now(), state = 'delivered', delivered_units = 1")
+        await execute(tx, "UPDATE attempts SET sent_at = now(), state = 'delivered', delivered_units = 1, unknown_since = NULL")
     await next_period(desk.db)
     await upkeep.watch(desk)
     assert ("channel_failing", "east") not in await open_alarms(desk.db)

@@ -194,7 +194,7 @@ async def until(what: Callable[[], bool], timeout_s: float = 5.0) -> None:
 
 async def until_async(what: Callable[[], Awaitable[bool]], timeout_s: float = 5.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not await what():
+        while not await what():  # noqa: ASYNC110  the rows of another connection ring no bell
             await asyncio.sleep(0.05)
 
 
@@ -539,6 +539,45 @@ async def test_an_endless_answer_is_read_for_16_kb_and_counts_by_its_status(
     assert time.monotonic() - started < 5
     assert written < 32 << 20
     assert await states(database) == ["delivered"]
+
+
+@pytest.mark.parametrize("way", ["says nothing", "never ends"])
+async def test_the_whole_call_has_one_deadline(
+    way: str, database: Database, keyring: Keyring, receiver: Receiver, hire: Callable[..., Desk],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(rules, "TOTAL_TIMEOUT_S", 0.4)
+    await register(database, keyring, f"{receiver.url}/hook")
+
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=200)
+        await response.prepare(request)
+        for _ in range(200):
+            await response.write(b"x")
+            await asyncio.sleep(0.05)
+        return response
+
+    receiver.answers["/hook"] = hangs if way == "says nothing" else drip
+    await happen(database)
+    started = time.monotonic()
+    await once(hire())
+    assert time.monotonic() - started < 3
+    [attempt] = await rows(database, "SELECT http_status, trouble FROM webhook_attempts")
+    assert attempt == {"http_status": None, "trouble": "timed_out"}
+    assert await states(database) == ["pending"]
+
+
+async def test_an_endpoint_whose_secret_cannot_be_opened_waits_and_holds_nobody_up(
+    database: Database, keyring: Keyring, receiver: Receiver, hire: Callable[..., Desk]
+) -> None:
+    lost = Keyring({"lost": b"x" * 32}, "lost")
+    await register(database, lost, f"{receiver.url}/sealed")
+    await register(database, keyring, f"{receiver.url}/hook")
+    await happen(database)
+    await once(hire())
+    assert [h.path for h in receiver.heard] == ["/hook"]
+    [waiting] = await rows(database, "SELECT state, trouble, run_at > now() AS later FROM tasks")
+    assert waiting == {"state": "ready", "trouble": "secret_unreadable", "later": True}
 
 
 async def test_a_refused_connection_is_tried_again(database: Database, keyring: Keyring, hire: Callable[..., Desk]) -> None:

@@ -27,7 +27,7 @@ from kameng_api.merchants import queries as merchants
 from kameng_api.merchants.rules import Caller
 from kameng_api.orders import actions, codes, queries, timeline
 from kameng_api.orders.actions import Place, Placed, Resolution, target_binding
-from kameng_api.orders.errors import NotEnoughMoney, OrderNoConflict
+from kameng_api.orders.errors import DuplicateTarget, NotEnoughMoney, OrderNoConflict
 from kameng_api.orders.requests import OrderRequest, appraise
 from kameng_api.orders.rules import Order, Status
 from kameng_api.orders.views import view, view_json
@@ -55,11 +55,11 @@ class OrderBody(WireModel):
     sku: Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]{1,64}$")]
     quantity: Annotated[int, Field(ge=1, le=100_000)] = 1
     target: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    fields: Annotated[dict[str, Annotated[str, Field(max_length=256)]], Field(max_length=20)] = {}
+    fields: Annotated[dict[str, Annotated[str, Field(max_length=256)]], Field(max_length=20, default_factory=dict)]
     max_unit_price: Annotated[str, Field(max_length=20), AfterValidator(_amount)] | None = None
     deliver_within_s: Annotated[int, Field(ge=1, le=86_400)] | None = None
     notify_url: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
-    metadata: Annotated[dict[Annotated[str, Field(max_length=64)], Scalar], Field(max_length=50)] = {}
+    metadata: Annotated[dict[Annotated[str, Field(max_length=64)], Scalar], Field(max_length=50, default_factory=dict)]
     confirm_duplicate: bool = False
     validate_only: bool = False
 
@@ -152,6 +152,7 @@ async def _validate(door: Door, caller: Caller, item: Place) -> Response:
     async with door.db.transaction() as tx:
         _, known = await queries.find_by_numbers(tx, [(caller.book_id, item.request.merchant_order_no)])
         balance = await ledger.get_balance(tx, caller.book_id, caller.currency)
+        duplicate = await actions.is_duplicate(tx, door.keyring, item)
     for existing in known.values():
         if existing.fingerprint != item.fingerprint:
             raise OrderNoConflict(
@@ -161,6 +162,8 @@ async def _validate(door: Door, caller: Caller, item: Place) -> Response:
         return Response(_shown(door, caller, existing), 200, {"Idempotent-Replayed": "true"}, _JSON)
     if isinstance(item.appraisal, Problem):
         raise item.appraisal
+    if duplicate:
+        raise DuplicateTarget("this target was charged with this product a moment ago; confirm_duplicate overrides")
     if balance.available + balance.credit_limit < item.appraisal.amount:
         raise NotEnoughMoney("the balance does not cover this order")
     shown = {

@@ -147,7 +147,7 @@ def _check_amount(product: Product, amount: int | None, rate: int | None, at: st
 def check_channel(channel: Channel) -> list[FieldError]:
     """What is wrong with a channel; its settings are the adapter's to check."""
     checks = (
-        (bool(_CHANNEL_ID.fullmatch(channel.channel_id)), "/channel_id", "format", "1–32 of a–z 0–9 -"),
+        (bool(_CHANNEL_ID.fullmatch(channel.channel_id)), "/id", "format", "1–32 of a–z 0–9 -"),
         (_is_label(channel.name, 64), "/name", "format", "1–64 printable characters"),
         (channel.environment in rules.ENVIRONMENTS, "/environment", "unknown_value", " | ".join(rules.ENVIRONMENTS)),
         (channel.status in rules.SWITCH, "/status", "unknown_value", " | ".join(rules.SWITCH)),

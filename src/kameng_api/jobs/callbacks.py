@@ -102,7 +102,11 @@ def _read(desk: Desk, callback: StoredCallback, attempt: Attempt, sku: str) -> N
     channel = desk.catalog.current.channels.get(callback.channel_id)
     if channel is None or attempt.channel_id != callback.channel_id:
         return None  # signed by one supplier about another one's reference: ask the right one
-    supplier = desk.connections.of(channel)
+    try:
+        supplier = desk.connections.of(channel)
+    except Exception as trouble:  # one channel that cannot be connected must not stop the callbacks of the others
+        _log.error("channel.not_connected", channel=channel.channel_id, trouble=type(trouble).__name__)
+        return None
     if supplier.read_callback is None or not supplier.capabilities.trusted_callback:
         return None
     headers, body = open_callback(desk.keyring, callback)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
+from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -146,12 +146,7 @@ class Gauges(Collector):
     """The last reading, as Prometheus asks for it. When the database is away the figures stay and their age grows."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
         self._figures: Figures | None = None
-        self.registry.register(self)
 
     async def refresh(self, db: Database) -> None:
         """Read the figures anew. Raises Unavailable."""
@@ -170,14 +165,18 @@ class Gauges(Collector):
             yield gauge
 
     async def serve(self, settings: Settings, db: Database) -> None:
-        """Serve `/metrics` on `worker_metrics_port` and keep it fresh until cancelled; at once done when the port is 0."""
+        """Serve `/metrics` on `worker_metrics_port` until cancelled: what the jobs count, and these gauges, kept fresh.
+
+        At once done when the port is 0 or taken.
+        """
         if not settings.worker_metrics_port:
             return
         try:
-            server, thread = start_http_server(settings.worker_metrics_port, settings.host, self.registry)
+            server, thread = start_http_server(settings.worker_metrics_port, settings.host, REGISTRY)
         except OSError as trouble:  # a second worker on this machine with the same port: work is worth more than figures
             _log.error("gauges_not_served", port=settings.worker_metrics_port, trouble=type(trouble).__name__)
             return
+        REGISTRY.register(self)
         try:
             while True:
                 try:
@@ -186,6 +185,7 @@ class Gauges(Collector):
                     _log.warning("gauges_not_read", trouble=type(trouble).__name__)
                 await asyncio.sleep(REFRESH_S)
         finally:
+            REGISTRY.unregister(self)
             server.shutdown()
             server.server_close()
             thread.join(timeout=2)

@@ -4,6 +4,8 @@ A crash between any two beats leaves an attempt with our reference written down:
 """
 
 import asyncio
+import random
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
@@ -14,14 +16,16 @@ from prometheus_client import Counter, Histogram
 
 from kameng_api.alarms import actions as alarms
 from kameng_api.catalog.rules import Channel, Snapshot
+from kameng_api.kit.clock import utc_now
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Database, Tx, fetch
 from kameng_api.kit.errors import Unavailable
 from kameng_api.kit.fresh import Fresh
 from kameng_api.kit.gather import Gatherer
-from kameng_api.kit.ids import public_id
+from kameng_api.kit.ids import public_id, ulid_text
 from kameng_api.orders.absorb import News
-from kameng_api.orders.dispatch import Submission, Surroundings, dispatch
+from kameng_api.orders.changes import CodeSoldBefore
+from kameng_api.orders.dispatch import Round, Submission, Surroundings, dispatch, dispatch_claimed
 from kameng_api.orders.settle import Settlement, settle
 from kameng_api.settings import Settings
 from kameng_api.suppliers import queries as attempts_of
@@ -29,7 +33,7 @@ from kameng_api.suppliers.connections import Connections
 from kameng_api.suppliers.port import Answer, NotSent, Supplier, Unknown
 from kameng_api.suppliers.rules import Attempt, outcome_word
 from kameng_api.tasks import actions as tasks
-from kameng_api.tasks.rules import Lane, Task
+from kameng_api.tasks.rules import BUDGET, Lane, Task, backoff
 
 _log = structlog.get_logger()
 _CLAIM_AT_ONCE: Final = 200
@@ -117,6 +121,7 @@ class Buyer:
         self._connections = connections
         self._settings = settings
         self._worker = worker
+        self._longest_call_s = settings.supplier_timeout_s + 2
         self._buying = _Load(settings.supplier_concurrency)
         self._asking = _Load(settings.supplier_concurrency)
         self._running: set[asyncio.Task[None]] = set()
@@ -150,15 +155,39 @@ class Buyer:
         room = min(limit, _CLAIM_AT_ONCE, self._buying.room())
         if room <= 0:
             return 0
-        around = Surroundings(self._catalog.current, self._unhealthy.current, self._busy())
-        async with self._db.transaction() as tx:
-            submissions = await dispatch(
-                tx, self._keyring, around, limit=room, lease_s=self._settings.lease_s, worker=self._worker
-            )
-        for submission in submissions:
+        claimed_at = time.monotonic()  # before the lease begins: never later than the database says
+        around = Surroundings(self._catalog.current, self._unhealthy.current, self._room_of_channels())
+        try:
+            async with self._db.transaction() as tx:
+                round_ = await dispatch(
+                    tx, self._keyring, around, limit=room, lease_s=self._settings.lease_s, worker=self._worker
+                )
+        except Unavailable:
+            raise
+        except Exception as trouble:
+            _log.warning("dispatch.one_by_one", trouble=type(trouble).__name__, exc_info=True)
+            round_ = await self._dispatch_one_by_one(around, room)
+        for submission in round_.submissions:
             self._buying.enter(submission.channel_id)
-            self._begin(self._buy(submission))
-        return len(submissions)
+            self._begin(self._buy(submission, claimed_at))
+        await give_back(self._db, round_.poisoned)
+        return round_.claimed
+
+    async def _dispatch_one_by_one(self, around: Surroundings, limit: int) -> Round:
+        """After a round that the database refused as a whole: the claim alone, then each order in a transaction of its own."""
+        async with self._db.transaction() as tx:
+            claimed = await tasks.claim(tx, Lane.SUBMIT, limit, self._settings.lease_s, self._worker)
+        whole = Round(len(claimed))
+        for task in claimed:
+            try:
+                async with self._db.transaction() as tx:
+                    if await tasks.lock_owned(tx, [task]):
+                        one = await dispatch_claimed(tx, self._keyring, around, [task])
+                        whole.submissions += one.submissions
+                        whole.poisoned += one.poisoned
+            except Exception as trouble:
+                whole.poisoned.append((task, trouble))
+        return whole
 
     async def look_up(self, limit: int) -> int:
         """See the function of the same name."""
@@ -183,11 +212,9 @@ class Buyer:
         if self._buying.room() * 4 >= self._buying.limit:
             self.on_room()
 
-    def _busy(self) -> frozenset[str]:
-        channels = self._catalog.current.channels
-        return frozenset(
-            c for c, n in self._buying.channels.items() if n and c in channels and n >= channels[c].concurrency
-        )
+    def _room_of_channels(self) -> dict[str, int]:
+        under_way = self._buying.channels
+        return {c: channel.concurrency - under_way.get(c, 0) for c, channel in self._catalog.current.channels.items()}
 
     async def _find_unhealthy(self) -> frozenset[str]:
         """Channels of which, in the last ten seconds, at least five attempts went wrong and more than came right."""
@@ -202,12 +229,15 @@ class Buyer:
 
     # --- call --------------------------------------------------------------------------------------------------------
 
-    async def _buy(self, submission: Submission) -> None:
+    async def _buy(self, submission: Submission, claimed_at: float) -> None:
         channel = self._catalog.current.channels[submission.channel_id]
         supplier = self._connected(channel)
         try:
             if supplier is None:
                 answer = Answer(NotSent("the channel cannot be connected"))
+            elif time.monotonic() - claimed_at > self._settings.lease_s - self._longest_call_s:
+                # This process stood still. By now somebody may have asked, heard "not found", and bought elsewhere.
+                answer = Answer(NotSent("too late to be sent under this lease"))
             else:
                 purchase = replace(submission.purchase, callback_url=self._connections.callback_url(channel))
                 with CALL_SECONDS.labels(channel.channel_id, "place").time():
@@ -244,7 +274,7 @@ class Buyer:
 
     async def _call(self, call: Coroutine[Any, Any, Answer] | Awaitable[Answer]) -> Answer:
         try:
-            async with asyncio.timeout(self._settings.supplier_timeout_s + 2):
+            async with asyncio.timeout(self._longest_call_s):
                 return await call
         except Exception as trouble:  # an adapter that raises has not told us what happened
             _log.error("adapter.raised", trouble=type(trouble).__name__)
@@ -282,7 +312,7 @@ class Buyer:
         except Unavailable:
             raise
         except Exception as trouble:
-            if len(batch) == 1:
+            if len(batch) == 1 and not isinstance(trouble, CodeSoldBefore):
                 raise
             _log.warning("settle.one_by_one", size=len(batch), trouble=type(trouble).__name__)
             statuses = [await self._record_one(s) for s in batch]
@@ -291,11 +321,20 @@ class Buyer:
 
     async def _record_one(self, settlement: Settlement) -> str | BaseException:
         try:
-            async with self._db.transaction() as tx:
-                [status] = await settle(tx, self._keyring, [settlement])
-                return status
+            return await self._settle_one(settlement)
+        except CodeSoldBefore:
+            _log.error("settle.code_sold_before", attempt=public_id("att", settlement.news.attempt_id))
         except Exception as trouble:
             return trouble
+        try:
+            return await self._settle_one(replace(settlement, news=replace(settlement.news, codes_sold_before=True)))
+        except Exception as trouble:
+            return trouble
+
+    async def _settle_one(self, settlement: Settlement) -> str:
+        async with self._db.transaction() as tx:
+            [status] = await settle(tx, self._keyring, [settlement])
+            return status
 
     async def _give_up(self, settlement: Settlement) -> None:
         """The lease will run out, and the order goes on as a doubtful one; a person hears of it."""
@@ -309,6 +348,21 @@ class Buyer:
                 )  # fmt: skip
         except Exception as trouble:
             _log.error("alarm.not_raised", trouble=type(trouble).__name__)
+
+
+async def give_back(db: Database, poisoned: Sequence[tuple[Task, Exception]]) -> None:
+    """Work that raises is tried again later and later; when its budget is used up it is parked, and someone is told."""
+    for task, trouble in poisoned:
+        name = type(trouble).__name__
+        _log.error("task.raised", lane=task.lane, attempts=task.attempts, trouble=name, exc_info=trouble)
+        async with db.transaction() as tx:
+            if task.attempts >= BUDGET:
+                await tasks.park(tx, task, name)
+                await alarms.raise_alarm(
+                    tx, "task_parked", f"{task.lane} {ulid_text(task.ref)}", None, f"given up after {task.attempts} tries: {name}"
+                )
+            else:
+                await tasks.reschedule(tx, [(task, utc_now() + backoff(task.attempts, random.random()), name)])  # noqa: S311  jitter
 
 
 def _nothing() -> None:

@@ -37,7 +37,7 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class NewDeliveryKey:
-    """A delivery key just made: 32 bytes, shown now or never."""
+    """A delivery key just made: 32 bytes of ASCII, shown now or never."""
 
     kid: str
     key: bytes = field(repr=False)
@@ -232,7 +232,7 @@ async def create_delivery_key(tx: Tx, keyring: Keyring, merchant_id: UUID, envir
     """The key under which card codes are shown from now on; older ones stay readable until revoked. Raises NotFound."""
     book_id = await queries.get_book(tx, merchant_id, environment)
     kid = public_id("dk", new_ulid())
-    key = os.urandom(KEY_BYTES)
+    key = base64.urlsafe_b64encode(os.urandom(24))  # 32 ASCII bytes, as the contract's vector: merchants use the text as it is
     await execute(
         tx,
         "INSERT INTO delivery_keys (kid, book_id, key_sealed) VALUES ($1, $2, $3)",

@@ -23,7 +23,7 @@ async def audit(tx: Tx, actor: str, action: str, subject: str, facts: Mapping[st
     await execute(
         tx,
         """INSERT INTO audit_entries (entry_id, actor, action, subject, facts, request_id)
-        VALUES ($1, $2, $3, $4, $5, $6)""",
+        VALUES ($1, $2, $3, $4, $5::text::jsonb, $6)""",
         new_ulid(), actor, action, subject, orjson.dumps(facts or {}).decode(), request_id,
     )  # fmt: skip
 
@@ -87,7 +87,7 @@ async def ask_approval(tx: Tx, action: str, arguments: Mapping[str, Any], made_b
     approval_id = new_ulid()
     await execute(
         tx,
-        "INSERT INTO approvals (approval_id, action, arguments, made_by) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO approvals (approval_id, action, arguments, made_by) VALUES ($1, $2, $3::text::jsonb, $4)",
         approval_id, action, orjson.dumps(arguments).decode(), made_by,
     )  # fmt: skip
     return await queries.get_approval(tx, approval_id)

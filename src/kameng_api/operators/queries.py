@@ -16,7 +16,8 @@ from kameng_api.operators.rules import Approval, Operator
 Row = Mapping[str, Any]
 
 _OPERATOR = "operator_id, name, role, expires_at, revoked_at, last_used_at, created_at"
-_APPROVAL = "approval_id, action, arguments, state, made_by, decided_by, created_at, decided_at"
+# As text: what a driver makes of jsonb is its own affair.
+_APPROVAL = "approval_id, action, arguments::text AS arguments, state, made_by, decided_by, created_at, decided_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ async def list_audit(tx: Tx, *, subject: str | None, actor: str | None, before: 
     """Newest first; `before` is the last id of the page before."""
     rows = await fetch(
         tx,
-        """SELECT entry_id, actor, action, subject, facts, request_id, at FROM audit_entries
+        """SELECT entry_id, actor, action, subject, facts::text AS facts, request_id, at FROM audit_entries
         WHERE ($1::text IS NULL OR subject = $1) AND ($2::text IS NULL OR actor = $2)
           AND ($3::uuid IS NULL OR entry_id < $3)
         ORDER BY entry_id DESC LIMIT $4""",

@@ -5,7 +5,7 @@ Doubt never releases money and never lets another channel be tried; contradictin
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from kameng_api.kit.ids import ulid_text
@@ -21,6 +21,7 @@ from kameng_api.suppliers.port import (
     Delivered,
     NotFound,
     NotSent,
+    Outcome,
     RefusalReason,
     Refused,
     Reversed,
@@ -35,7 +36,13 @@ from kameng_api.suppliers.rules import (
 )
 from kameng_api.tasks.rules import Lane
 
+# Kept in `Attempt.trouble`: what must be remembered of an attempt besides its state.
 LATE_SUCCESS = "late_success"
+CALLBACK_WAIT = timedelta(hours=1)
+"""How long a supplier that can only call back may take before a person asks it."""
+CONTRADICTION = "contradiction"
+REVERSED_EARLY = "reversed_before_delivered"
+CODES_UNUSABLE = "codes_unusable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,7 @@ class News:
     can_look_up: bool = True
     refund_on_reversal: bool = True
     reversal_known: bool = False
+    codes_sold_before: bool = False
 
 
 def absorb(order: Order, attempt: Attempt, siblings: Sequence[Attempt], news: News, now: datetime, to: Changes) -> None:
@@ -61,9 +69,11 @@ def absorb(order: Order, attempt: Attempt, siblings: Sequence[Attempt], news: Ne
 
 
 def _absorb_live(order: Order, attempt: Attempt, news: News, now: datetime, to: Changes) -> None:
+    if news.beat != "operator" and _waits_for_a_person(attempt, news.answer.outcome):
+        return  # kept as evidence; a no is not believed of what was told as delivered
     match news.answer.outcome:
         case Delivered(units=units) as delivered if units > 0:
-            _deliver(order, attempt, delivered, now, to)
+            _deliver(order, attempt, delivered, news, now, to)
         case Delivered():
             _refuse(order, attempt, Refused(Scope.CHANNEL, RefusalReason.SUPPLIER_REJECTED), now, to)
         case Refused() as refused:
@@ -76,9 +86,9 @@ def _absorb_live(order: Order, attempt: Attempt, news: News, now: datetime, to: 
         case NotFound() if news.beat == "look_up":
             _not_found(order, attempt, news, now, to)
         case Reversed():
-            to.report(order, attempt, "reversed_before_delivered", "a reversal came for an attempt still open", 1)
+            to.report(order, attempt, REVERSED_EARLY, "a reversal came for an attempt still open", 1)
+            _enter_doubt(order, attempt, now, to, REVERSED_EARLY)
             to.review(order, "the supplier reversed what it had not reported as delivered")
-            to.touch(order, attempt)
         case Unknown(needs_person=True):
             _doubt(order, attempt, news, now, to)
             to.review(order, "the supplier says that only its staff can tell")
@@ -86,15 +96,23 @@ def _absorb_live(order: Order, attempt: Attempt, news: News, now: datetime, to: 
             _doubt(order, attempt, news, now, to)
 
 
-def _deliver(order: Order, attempt: Attempt, delivered: Delivered, now: datetime, to: Changes) -> None:
+def _waits_for_a_person(attempt: Attempt, outcome: Outcome) -> bool:
+    """True where this news may not change an attempt of which the supplier had told something that cannot be."""
+    if attempt.trouble == CODES_UNUSABLE:  # the right codes would still be good news
+        return not (isinstance(outcome, Delivered) and outcome.units > 0)
+    return attempt.trouble == REVERSED_EARLY
+
+
+def _deliver(order: Order, attempt: Attempt, delivered: Delivered, news: News, now: datetime, to: Changes) -> None:
     units = min(delivered.units, attempt.units)
     if delivered.units > attempt.units:
         to.report(order, attempt, "delivered_too_much", f"{delivered.units} units instead of {attempt.units}", 1)
     if (order.product_type == "card" or delivered.codes) and len(delivered.codes) != units:
         # Units without their codes are no delivery, and not nothing either: a person must ask the supplier.
-        _enter_doubt(order, attempt, now, to, "the number of codes does not fit the units")
-        to.report(order, attempt, "codes_missing", f"{len(delivered.codes)} codes for {units} units", 1)
-        to.review(order, "the supplier says delivered, but the codes do not fit")
+        _doubt_the_codes(order, attempt, "codes_missing", f"{len(delivered.codes)} codes for {units} units", now, to)
+        return
+    if news.codes_sold_before:
+        _doubt_the_codes(order, attempt, "code_sold_before", "a delivered code had been sold before", now, to)
         return
     actual = delivered.cost if delivered.cost is not None else share_of(attempt.cost, units, attempt.units)
     attempt.step(AttemptState.DELIVERED)
@@ -125,6 +143,13 @@ def _deliver(order: Order, attempt: Attempt, delivered: Delivered, now: datetime
         to.finish(order, now, None)
     else:
         _go_on(order, to)
+
+
+def _doubt_the_codes(order: Order, attempt: Attempt, kind: str, detail: str, now: datetime, to: Changes) -> None:
+    if attempt.trouble != CODES_UNUSABLE:
+        to.report(order, attempt, kind, detail, 1)
+    _enter_doubt(order, attempt, now, to, CODES_UNUSABLE)
+    to.review(order, "the supplier says delivered, but its codes cannot be used")
 
 
 def _refuse(order: Order, attempt: Attempt, refused: Refused, now: datetime, to: Changes) -> None:
@@ -164,6 +189,7 @@ def _go_on(order: Order, to: Changes) -> None:
 
 def _wait(order: Order, attempt: Attempt, number: str | None, news: News, now: datetime, to: Changes) -> None:
     attempt.supplier_order_no = number or attempt.supplier_order_no
+    attempt.not_found_first_at = None  # it knows the order after all
     if attempt.state == AttemptState.SUBMITTING:
         attempt.step(AttemptState.ACCEPTED)
         order.wait_in(Substatus.AWAITING_SUPPLIER)
@@ -199,6 +225,13 @@ def crashed_while_submitting(order: Order, attempt: Attempt, now: datetime, to: 
 
 def _not_found(order: Order, attempt: Attempt, news: News, now: datetime, to: Changes) -> None:
     if not_found_proves_nothing_bought(news.capabilities, attempt.sent_at, attempt.not_found_first_at, now):
+        if attempt.state == AttemptState.ACCEPTED or attempt.supplier_order_no is not None:
+            if attempt.trouble != CONTRADICTION:
+                to.report(order, attempt, CONTRADICTION, "not found after the supplier had taken it", 1)
+            attempt.trouble = CONTRADICTION
+            to.review(order, "the supplier no longer knows what it had taken")
+            to.touch(order, attempt)
+            return
         attempt.refusal = "not_found"
         _give_back(order, attempt, AttemptState.REFUSED, "the supplier never got it", now, to)
         _go_on(order, to)
@@ -214,6 +247,8 @@ def _ask_again(order: Order, attempt: Attempt, news: News, now: datetime, to: Ch
     if not news.can_look_up:
         if not news.capabilities.callback:
             to.review(order, "the supplier cannot be asked: a person must find out")
+        else:  # only its callback can tell; this task is the end of the waiting
+            to.make_due(attempt.key, Lane.LOOK_UP, max(attempt.sent_at + CALLBACK_WAIT, now))
         return
     at = next_look_up(attempt.sent_at, now, news.capabilities.min_query_interval_s)
     if at is None:
@@ -230,12 +265,24 @@ def _absorb_settled(
         case Reversed() as reversed_ if delivered:
             _take_back(order, attempt, reversed_, news, now, to)
         case Refused() if delivered:
-            to.report(order, attempt, "contradiction", "refused after it was reported as delivered", 1)
-            _stop_an_open_order(order, siblings, "the supplier contradicts itself", to)
-        case Delivered() as late if not delivered and attempt.trouble != LATE_SUCCESS:
+            _contradict(order, attempt, siblings, "refused after it was reported as delivered", to)
+        case Delivered(units=units) if delivered and units > attempt.delivered_units:
+            detail = f"{units} units after {attempt.delivered_units} were reported as the last word"
+            _contradict(order, attempt, siblings, detail, to)
+        case Delivered(units=units) as late if units > 0 and not delivered and attempt.trouble != LATE_SUCCESS:
             _deliver_too_late(order, attempt, siblings, late, to)
         case _:
             pass  # said again, or doubt about what is already certain
+
+
+def _contradict(order: Order, attempt: Attempt, siblings: Sequence[Attempt], detail: str, to: Changes) -> None:
+    """Told once per attempt, however often the supplier repeats itself."""
+    if attempt.trouble == CONTRADICTION:
+        return
+    attempt.trouble = CONTRADICTION
+    to.report(order, attempt, CONTRADICTION, detail, 1)
+    to.touch(order, attempt)
+    _stop_an_open_order(order, siblings, "the supplier contradicts itself", to)
 
 
 def _stop_an_open_order(order: Order, siblings: Sequence[Attempt], why: str, to: Changes) -> None:
@@ -267,6 +314,7 @@ def _take_back(order: Order, attempt: Attempt, news_of: Reversed, news: News, no
     paid = attempt.actual_cost or 0
     left = paid - attempt.reversed_amount
     amount = min(news_of.amount, left) if news_of.amount is not None else left
+    before = attempt.reversed_amount
     attempt.reversed_amount += amount
     to.postings.append(
         books.reversal(
@@ -276,7 +324,7 @@ def _take_back(order: Order, attempt: Attempt, news_of: Reversed, news: News, no
     )  # fmt: skip
     to.touch(order, attempt)
     value = order.unit_price * attempt.delivered_units
-    back = value if amount == paid else share_of(value, amount, paid) if paid else value
+    back = share_of(value, attempt.reversed_amount, paid) - share_of(value, before, paid) if paid else value
     back = min(back, order.captured - order.refunded)
     if order.status not in (Status.SUCCEEDED, Status.PARTIALLY_SUCCEEDED):
         to.report(order, attempt, "reversed_while_open", "a part was reversed before the order was final", 1)

@@ -230,6 +230,12 @@ async def _recently_charged(
     return await queries.targets_charged_since(tx, wanted) if wanted else set()
 
 
+async def is_duplicate(tx: Tx, keyring: Keyring, item: Place) -> bool:
+    """Whether the duplicate-target guard would refuse this order now."""
+    [now] = [r["now"] for r in await fetch(tx, "SELECT now() AS now")]
+    return not item.request.confirm_duplicate and bool(await _recently_charged(tx, keyring, [item], now))
+
+
 async def cancel(tx: Tx, keyring: Keyring, book_id: int, order_id: UUID) -> Order:
     """Before dispatch only. Cancelled again is the same order; raises StateConflict once dispatched, NotFound."""
     order = (await queries.lock_orders(tx, [(book_id, order_id)])).get((book_id, order_id))

@@ -74,6 +74,20 @@ class Changes:
     codes: list[CodeToStore] = field(default_factory=list)
     refunds: list[RefundRow] = field(default_factory=list)
 
+    def add(self, other: "Changes") -> None:
+        """Take over what was decided apart."""
+        self.orders |= other.orders
+        self.attempts |= other.attempts
+        self.opened += other.opened
+        self.postings += other.postings
+        self.facts += other.facts
+        self.due += other.due
+        for lane, keys in other.no_longer_due.items():
+            self.no_longer_due.setdefault(lane, set()).update(keys)
+        self.incidents += other.incidents
+        self.codes += other.codes
+        self.refunds += other.refunds
+
     def touch(self, order: Order, attempt: Attempt | None = None) -> None:
         """Remember that these rows changed."""
         self.orders[order.key] = order

@@ -1,7 +1,7 @@
 """The first beat: take due orders, choose a channel, open an attempt with our reference, all before anything is sent."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -46,26 +46,47 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the choice is made from, besides the order: one copy of the catalogue and what is known of the channels."""
+    """What the choice is made from, besides the order: one copy of the catalogue and what is known of the channels.
+
+    `room`: how many more calls a channel may be sent now; one that is not named has no limit.
+    """
 
     snapshot: Snapshot
     unhealthy: frozenset[str] = frozenset()
-    busy: frozenset[str] = frozenset()
+    room: dict[str, int] = field(default_factory=dict)
     not_sent_pause_s: float = 1.0
+
+    def busy(self) -> set[str]:
+        """Channels that may be sent nothing more now."""
+        return {channel for channel, left in self.room.items() if left <= 0}
+
+
+@dataclass(slots=True)
+class Round:
+    """What one round decided: purchases to send, and the tasks whose order could not be decided, each with what was raised."""
+
+    claimed: int = 0
+    submissions: list[Submission] = field(default_factory=list)
+    poisoned: list[tuple[Task, Exception]] = field(default_factory=list)
 
 
 async def dispatch(
     tx: Tx, keyring: Keyring, around: Surroundings, *, limit: int, lease_s: float, worker: str
-) -> list[Submission]:
+) -> Round:
     """Claim up to `limit` due orders and open an attempt for each that can be bought now; finish or reschedule the others."""
-    claimed = await tasks.claim(tx, Lane.SUBMIT, limit, lease_s, worker)
+    return await dispatch_claimed(tx, keyring, around, await tasks.claim(tx, Lane.SUBMIT, limit, lease_s, worker))
+
+
+async def dispatch_claimed(tx: Tx, keyring: Keyring, around: Surroundings, claimed: Sequence[Task]) -> Round:
+    """`dispatch` for tasks that are ours already. An order that cannot be decided spoils nothing for the others."""
+    round_ = Round(len(claimed))
     if not claimed:
-        return []
+        return round_
     orders = await queries.lock_orders(tx, [t.key for t in claimed])
     attempts = await attempts_of.list_of_orders(tx, [t.key for t in claimed])
     now: datetime = (await fetch(tx, "SELECT now() AS now"))[0]["now"]
+    around = replace(around, room=dict(around.room))  # counted down while attempts are opened
     changes = Changes()
-    submissions: list[Submission] = []
     done: list[Task] = []
     later: list[tuple[Task, datetime, str | None]] = []
     for task in claimed:
@@ -73,18 +94,26 @@ async def dispatch(
         if order is None or order.final or order.substatus == Substatus.MANUAL_REVIEW:
             done.append(task)
             continue
-        step = _next_step(order, attempts[task.key], around, now, changes)
-        match step:
-            case Attempt():
-                submissions.append(_submission(keyring, task, order, step))
-            case datetime():
-                later.append((task, step, None))
-            case None:
-                done.append(task)
+        own = Changes()
+        try:
+            step = _next_step(order, attempts[task.key], around, now, own)
+            submission = _submission(keyring, task, order, step) if isinstance(step, Attempt) else None
+        except Exception as trouble:
+            round_.poisoned.append((task, trouble))
+            continue
+        changes.add(own)
+        if submission is not None:
+            if submission.channel_id in around.room:
+                around.room[submission.channel_id] -= 1
+            round_.submissions.append(submission)
+        elif isinstance(step, datetime):
+            later.append((task, step, None))
+        else:
+            done.append(task)
     await writing.write(tx, keyring, changes)
     await tasks.reschedule(tx, later)
     await tasks.complete(tx, done)
-    return submissions
+    return round_
 
 
 def _next_step(
@@ -104,10 +133,11 @@ def _next_step(
         candidates, order.remaining_units, _passed_over(attempts, around, now), allow_below_cost=_below_cost(order, around)
     )
     if isinstance(choice, NoChoice):
-        back_at = _worth_waiting(candidates, attempts, around, now)
+        back_at = _worth_waiting(order, candidates, attempts, around, now)
         if back_at is not None:
             return min(back_at, order.deadline_at)
-        _end(order, now, failure_when_no_channel_is_left([a.refusal for a in attempts if a.refusal]), changes)
+        refusals = [a.refusal for a in attempts if a.refusal] + choice.refusals
+        _end(order, now, failure_when_no_channel_is_left(refusals), changes)
         return None
     return _open(order, attempts, choice, now, changes)
 
@@ -169,7 +199,7 @@ def _below_cost(order: Order, around: Surroundings) -> bool:
 def _passed_over(attempts: Sequence[Attempt], around: Surroundings, now: datetime) -> Mapping[str, str]:
     passed = dict(tried_channels(attempts))
     passed |= {channel: "not reached a moment ago" for channel, at in _pauses(attempts, around).items() if at > now}
-    passed |= dict.fromkeys(around.busy - passed.keys(), "at its limit")
+    passed |= dict.fromkeys(around.busy() - passed.keys(), "at its limit")
     return passed
 
 
@@ -186,14 +216,15 @@ def _pauses(attempts: Sequence[Attempt], around: Surroundings) -> dict[str, date
 
 
 def _worth_waiting(
-    candidates: Sequence[Candidate], attempts: Sequence[Attempt], around: Surroundings, now: datetime
+    order: Order, candidates: Sequence[Candidate], attempts: Sequence[Attempt], around: Surroundings, now: datetime
 ) -> datetime | None:
     """When a channel that is only busy or was not reached may be asked; None when no channel can change its mind."""
-    tried = tried_channels(attempts)
+    tried, busy = tried_channels(attempts), around.busy()
     pauses = _pauses(attempts, around)
-    open_ = [c.channel_id for c in candidates if c.channel_id not in tried and c.cost <= c.price]
+    below_cost = _below_cost(order, around)
+    open_ = [c.channel_id for c in candidates if c.channel_id not in tried and (c.cost <= c.price or below_cost)]
     times = [pauses[c] for c in open_ if c in pauses and pauses[c] > now]
-    times += [now + timedelta(milliseconds=200) for c in open_ if c in around.busy]
+    times += [now + timedelta(milliseconds=200) for c in open_ if c in busy]
     return min(times, default=None)
 
 

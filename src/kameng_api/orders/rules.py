@@ -121,6 +121,8 @@ class Order:
         if self.substatus == substatus:
             return False
         self.substatus = substatus.value
+        if substatus is not Substatus.MANUAL_REVIEW:
+            self.review = None
         self.version += 1
         return True
 

@@ -17,7 +17,7 @@ from kameng_api.suppliers import queries as attempts_of
 from kameng_api.suppliers.port import Reversed
 from kameng_api.suppliers.rules import Attempt
 from kameng_api.tasks import actions as tasks
-from kameng_api.tasks.rules import Task
+from kameng_api.tasks.rules import Due, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,18 @@ async def settle(tx: Tx, keyring: Keyring, settlements: Sequence[Settlement]) ->
         attempt = next(a for a in siblings[order.key] if a.key == key)
         news = await _with_known_reversal(tx, s.news, attempt, seen_reversals)
         absorb(order, attempt, siblings[order.key], news, now, changes)
-    mine = [s.task for s in settlements if s.task is not None]
-    for task in mine:  # completing a task removes it; removing it twice would be a second statement for nothing
-        changes.no_longer_due.get(task.lane, set()).discard(task.key)
+    mine = {(t.lane, t.key): t for s in settlements if (t := s.task) is not None}
+    # Own tasks are given back or completed, once; only other work is made due or taken away here.
+    again = [(mine.pop((d.lane, (d.book_id, d.ref))), d.run_at or now, None) for d in changes.due if (d.lane, (d.book_id, d.ref)) in mine]
+    kept = {(task.lane, task.key) for task, _, _ in again}
+    changes.due = [d for d in changes.due if (d.lane, (d.book_id, d.ref)) not in kept]
+    for lane, key in mine:
+        changes.no_longer_due.get(lane, set()).discard(key)
     await writing.write(tx, keyring, changes)
-    await tasks.complete(tx, mine)
+    ours = await tasks.reschedule(tx, again)
+    # A task that somebody else took over, or finished, is made due like any other.
+    await tasks.make_due(tx, [Due(t.book_id, t.lane, t.ref, at) for t, at, _ in again if t.key not in ours])
+    await tasks.complete(tx, list(mine.values()))
     return [
         orders[order_of[s.news.book_id, s.news.attempt_id]].status
         if (s.news.book_id, s.news.attempt_id) in order_of

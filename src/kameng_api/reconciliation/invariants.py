@@ -36,7 +36,7 @@ _BATCH: Final = 2_000
 _MOST: Final = 100
 """Breaches listed per check: who has a hundred needs no more to know that something is wrong."""
 _GRACE_S: Final = 10
-_MOST_TOUCHED: Final = 50_000
+_MOST_TOUCHED: Final = 20_000
 """Orders looked at by one incremental check: beyond it, whichever the hash brings first; the nightly check misses none."""
 
 _OPEN: Final = "('accepted', 'processing')"

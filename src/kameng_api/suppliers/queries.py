@@ -39,7 +39,7 @@ async def find_attempts(tx: Tx, keys: Sequence[tuple[int, UUID]]) -> dict[tuple[
 
 _HEALTH = """
 SELECT channel_id, count(*) FILTER (WHERE state = 'delivered') AS good,
-  count(*) FILTER (WHERE state IN ('unknown', 'not_sent') OR trouble IS NOT NULL) AS bad
+  count(*) FILTER (WHERE state IN ('unknown', 'not_sent') OR unknown_since IS NOT NULL) AS bad
 FROM attempts WHERE channel_id = ANY ($1::text[]) AND sent_at > now() - interval '60 seconds' GROUP BY 1
 """
 

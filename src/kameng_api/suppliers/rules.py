@@ -115,6 +115,11 @@ class Candidate:
     healthy: bool = True
 
 
+LOSS: Final = "would be sold at a loss"
+NO_STOCK: Final = "not enough stock"
+_AS_REFUSAL: Final = {LOSS: "price_exceeded", NO_STOCK: "out_of_stock"}
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The channel chosen, and one sentence why."""
@@ -128,6 +133,11 @@ class NoChoice:
     """Nobody may be asked. `passed_over` names a reason per channel; `retry` when waiting may help."""
 
     passed_over: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def refusals(self) -> list[str]:
+        """What the filters that speak for a supplier would have said, as refusal reasons."""
+        return [_AS_REFUSAL[why] for why in self.passed_over.values() if why in _AS_REFUSAL]
 
     @property
     def reason(self) -> str:
@@ -162,9 +172,9 @@ def _why_not(c: Candidate, units: int, tried: Mapping[str, str], allow_below_cos
     if not c.enabled:
         return "disabled"
     if c.cost > c.price and not allow_below_cost:
-        return "would be sold at a loss"
+        return LOSS
     if c.stock is not None and c.stock < units:
-        return "not enough stock"
+        return NO_STOCK
     if c.wallet is not None and c.wallet < c.cost:
         return "our wallet there is too low"
     if c.channel_id in tried:

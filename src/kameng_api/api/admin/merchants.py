@@ -239,6 +239,20 @@ async def revoke_delivery_key(desk: AtDesk, kid: str) -> dict[str, Any]:
     return {"kid": kid, "revoked": True}
 
 
+@router.post("/merchants/{merchant_id}/webhook-secret", status_code=201)
+@needs("keys:write")
+async def renew_webhook_secret(desk: AtDesk, merchant_id: str, wanted: InEnvironment) -> dict[str, Any]:
+    """A new default webhook secret, which signs calls to the `notify_url` of orders; it is in this answer and nowhere else.
+
+    The one before signs beside it for 24 hours.
+    """
+    async with desk.door.db.transaction() as tx:
+        book_id = await queries.get_book(tx, read_id("mer", merchant_id), wanted.environment)
+        secret = await webhooks.rotate_notify_secret(tx, desk.door.keyring, book_id)
+        await desk.audit(tx, "webhook_secret.renewed", merchant_id, environment=wanted.environment)
+    return {"secret": secret}
+
+
 @router.get("/merchants/{merchant_id}/webhook-endpoints")
 @needs("read")
 async def list_endpoints(desk: AtDesk, merchant_id: str, environment: AskedEnvironment = "live") -> dict[str, Any]:

@@ -104,8 +104,8 @@ def delivery_key(one: DeliveryKeyShown) -> Shape:
 
 
 def new_delivery_key(made: NewDeliveryKey) -> Shape:
-    """With the key, this once. It is 32 bytes, shown in hexadecimal."""
-    return {"kid": made.kid, "key": made.key.hex()}
+    """With the key, this once: 32 ASCII characters, used as they are."""
+    return {"kid": made.kid, "key": made.key.decode()}
 
 
 def endpoint(one: Endpoint) -> Shape:

@@ -1,0 +1,23 @@
+"""When failed work is tried again."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kameng_api.tasks.rules import BUDGET, Lane, Task, backoff
+
+
+@given(attempts=st.integers(1, 10_000), chance=st.floats(0, 1, exclude_max=True))
+def test_work_that_raised_waits_longer_each_time_and_never_longer_than_minutes(attempts: int, chance: float) -> None:
+    wait_s = backoff(attempts, chance).total_seconds()
+    base = min(2.0 ** (attempts - 1), 300.0) if attempts < 20 else 300.0
+    assert 0.75 * base <= wait_s <= 1.25 * base
+    assert 0.75 <= wait_s <= 375
+
+
+def test_the_budget_lasts_more_than_an_hour() -> None:
+    assert sum(backoff(n, 0.0).total_seconds() for n in range(1, BUDGET + 1)) > 1800
+
+
+def test_lanes_are_the_words_of_the_database() -> None:
+    assert {lane.value for lane in Lane} == {"submit", "look_up", "callback", "webhook", "upkeep"}
+    assert Task.__dataclass_params__.frozen  # type: ignore[attr-defined]
