@@ -5,7 +5,8 @@ import importlib
 import sys
 from typing import Final
 
-from benchmarks.machine import Failed, say
+from benchmarks.figures import say
+from benchmarks.machine import Failed
 
 NAMES: Final = ("accept", "hot", "connections", "drain", "scale", "memory")
 

@@ -3,10 +3,11 @@
 import statistics
 from typing import Any, Final
 
+from benchmarks.figures import column, conclude, cpu_us, say, spread
 from benchmarks.generator import Generator
 from benchmarks.house import House, open_house
 from benchmarks.limits import PATH
-from benchmarks.machine import Process, conclude, free_port, machine, say, spread
+from benchmarks.machine import Process, free_port, machine
 
 MERCHANTS: Final = 1000
 ROUNDS: Final = 5

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.figures import column, conclude, cpu_us, say, spread
 from benchmarks.generator import Generator
 from benchmarks.house import APP_KEY, PRODUCT_CODE, TARGET, UNIT_COST, House, open_house
-from benchmarks.figures import column, cpu_us
-from benchmarks.machine import Failed, Process, conclude, machine, say, spread
+from benchmarks.machine import Failed, Process, machine
 from kameng_api.kit.db import fetch
 from kameng_api.reconciliation import invariants
 
@@ -30,6 +30,7 @@ class Scene:
     load: Generator
     receiver: Process
     posts: Process
+    api: Process
     api_port: int
     supplier_url: str
     receiver_url: str
@@ -124,9 +125,9 @@ async def ready_to_drain(house: House, merchants: int = MERCHANTS) -> Scene:
     receiver = await house.spoken("receiver")
     receiver_url = f"http://127.0.0.1:{(await receiver.hear())['port']}/hooks"
     await house.tell_me_at(receiver_url)
-    _, api_port = await house.api()
+    api, api_port = await house.api()
     posts = await house.spoken("posts")
-    return Scene(house, await Generator.start(house), receiver, posts, api_port, supplier_url, receiver_url, supplier_file)
+    return Scene(house, await Generator.start(house), receiver, posts, api, api_port, supplier_url, receiver_url, supplier_file)
 
 
 async def measure() -> bool:

@@ -39,7 +39,8 @@ class Generator:
     ) -> dict[str, Any]:
         """One round: as fast as `connections` go, or at `rate` per second; for `seconds`, or for a number of `orders`.
 
-        `spread`: over how many merchants. `stored`: whether the orders must be found by `verify`. Raises Failed for anything but a 201 about the right order.
+        `spread`: over how many merchants. `stored`: whether `verify` must find the orders. Raises Failed for anything but a 201 about the
+        right order.
         """
         self._rounds += 1
         prefix = f"R{self._rounds:03d}-"

@@ -17,7 +17,8 @@ from alembic.config import Config
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
-from benchmarks.machine import ROOT, Failed, Meter, Process, free_port, say
+from benchmarks.figures import say
+from benchmarks.machine import ROOT, Failed, Meter, Process, free_port
 from kameng_api import embedded
 from kameng_api.catalog import actions as catalog
 from kameng_api.catalog.actions import NewChannel
@@ -45,6 +46,7 @@ UNIT_COST: Final = parse_amount("97.5")
 FINAL_EVENTS: Final = ("order.succeeded", "order.partially_succeeded", "order.failed", "order.cancelled")
 _SCOPES: Final = ("orders:write", "orders:read")
 _AT_ONCE: Final = 50
+_KAMENG: Final = ("-c", "from kameng_api.cli import main; main()")  # the `kameng` command, with the interpreter that runs us
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class House:
             **more,
         }
 
-    async def api(self, name: str = "api", arguments: Sequence[str] = ("-c", "from kameng_api.cli import main; main()", "serve")) -> tuple[Process, int]:
+    async def api(self, name: str = "api", arguments: Sequence[str] = (*_KAMENG, "serve")) -> tuple[Process, int]:
         """One API process that is ready, and its port."""
         port = free_port()
         env = self.environment(KAMENG_PORT=str(port), KAMENG_BASE_URL=f"http://127.0.0.1:{port}")
@@ -100,7 +102,7 @@ class House:
 
     async def worker(self) -> Process:
         """One worker process; the caller stops it or lets the house do so."""
-        return await self._start(f"{self.name}-worker", ("-c", "from kameng_api.cli import main; main()", "worker"), self.environment())
+        return await self._start(f"{self.name}-worker", (*_KAMENG, "worker"), self.environment())
 
     async def spoken(self, module: str, *arguments: str) -> Process:
         """A process of the benchmark's own that listens to lines of JSON."""
@@ -176,6 +178,13 @@ class House:
             )  # fmt: skip
         return [r["no"] for r in rows]
 
+    async def restart(self, settings: Mapping[str, str] | None = None) -> None:
+        """Stop and start the servers, PostgreSQL with other settings. For the time when no process stands on them."""
+        await self.db.close()
+        await asyncio.to_thread(embedded.stop, self.var)
+        await asyncio.to_thread(embedded.start, self.var, settings=settings)
+        self.meter.roots = _roots(self.var)
+
     async def owner_does(self, statements: Sequence[str], timeout_s: float = 3600.0) -> None:
         """Statements as the owner of the schema, each in a transaction of its own."""
         assert self.settings.database_owner_url is not None
@@ -221,9 +230,6 @@ async def open_house(name: str, *, merchants_count: int = 0) -> AsyncIterator[Ho
 
 
 def _house(name: str, found: servers.Servers) -> House:
-    status = servers.status(found.var)
-    if status.postgres.pid is None or status.redis.pid is None:
-        raise Failed("the embedded servers did not start")
     settings = Settings(
         _env_file=None,
         var=found.var,
@@ -235,8 +241,15 @@ def _house(name: str, found: servers.Servers) -> House:
         rate_writes_per_s=1_000_000,
         rate_auth_failures_per_min=0,
     )
-    meter = Meter({"postgres": status.postgres.pid, "redis": status.redis.pid})
+    meter = Meter(_roots(found.var))
     return House(name, found.var, settings, Database(found.app_url, pool_size=4), meter, secrets.token_urlsafe(24))
+
+
+def _roots(var: Path) -> dict[str, int]:
+    status = servers.status(var)
+    if status.postgres.pid is None or status.redis.pid is None:
+        raise Failed("the embedded servers did not start")
+    return {"postgres": status.postgres.pid, "redis": status.redis.pid}
 
 
 def _clear(var: Path) -> None:

@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import psutil
 
+from benchmarks.figures import say
+
 ROOT: Final = Path(__file__).parents[1]
 _START_S: Final = 60.0
 _STOP_S: Final = 40.0

@@ -137,6 +137,7 @@ async def close_door(door: Door) -> None:
     await door.keys.stop()
     await door.catalog.stop()
     await door.doorbell.close()
+    await door.connections.close()
     await door.redis.aclose()
     await door.db.close()
 

@@ -145,7 +145,7 @@ async def open_desk(settings: Settings) -> Desk:
 
     catalog: Fresh[Snapshot] = Fresh(CatalogLoader(db), 0.5)
     worker = f"{socket.gethostname()}:{os.getpid()}"
-    desk = Desk(settings, db, keyring, catalog, client, connections, worker)
+    desk = Desk(settings, db, keyring, catalog, connections, worker)
     await desk.catalog.start()
     desk.buyer = Buyer(db, keyring, desk.catalog, connections, settings, worker)
     desk.courier = Courier(db, keyring, settings, worker)
@@ -158,7 +158,7 @@ async def close_desk(desk: Desk) -> None:
     await desk.buyer.stop()
     await desk.courier.stop()
     await desk.catalog.stop()
-    await desk.client.aclose()
+    await desk.connections.close()
     await desk.db.close()
 
 

@@ -1,20 +1,23 @@
-"""The command line as people type it: a real process against a real database."""
+"""The command line as people type it, against a real database."""
 
 import asyncio
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from tests.factories.merchants import keyring_of
 
-from kameng_api import cli
 from kameng_api.catalog import queries as catalog
 from kameng_api.catalog import rules
+from kameng_api.cli import app as cli
 from kameng_api.kit.db import Database, fetch
 from kameng_api.ledger import queries as ledger
 from kameng_api.settings import Settings
@@ -36,19 +39,34 @@ class Ended:
 
 
 class Kameng:
-    """`await kameng("merchant", "list")` with `--json`."""
+    """`await kameng("merchant", "list")` with `--json`: in this process, since a new one costs a second; see `in_a_process`."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = dict(environment)
+        self.environment = dict(environment)
 
     async def __call__(self, *arguments: str, stdin: str = "", plain: bool = False, **more: str) -> Ended:
-        command = [sys.executable, "-m", "kameng_api.cli", *arguments, *([] if plain else ["--json"])]
+        return await asyncio.to_thread(self._run, [*arguments, *([] if plain else ["--json"])], stdin, more)
+
+    def _run(self, arguments: Sequence[str], stdin: str, more: Mapping[str, str]) -> Ended:
+        out, err, status = StringIO(), StringIO(), 0
+        with (
+            mock.patch.dict(os.environ, self.environment | more, clear=True),
+            mock.patch.object(sys, "stdin", StringIO(stdin)),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            try:
+                cli.main(arguments)
+            except SystemExit as ended:
+                status = int(ended.code or 0)
+        return Ended(status, out.getvalue(), err.getvalue())
+
+    async def in_a_process(self, *arguments: str) -> Ended:
         process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env=self._environment | more, cwd=ROOT,
+            sys.executable, "-m", "kameng_api.cli", *arguments,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=self.environment, cwd=ROOT,
         )  # fmt: skip
-        out, err = await process.communicate(stdin.encode())
+        out, err = await process.communicate()
         assert process.returncode is not None
         return Ended(process.returncode, out.decode(), err.decode())
 
@@ -156,6 +174,12 @@ async def test_what_cannot_be_reached_is_said_so(kameng: Kameng) -> None:
     wrong = await kameng("merchant", "list", KAMENG_LEASE_S="6")
     assert wrong.status == 2
     assert "KAMENG_LEASE_S" in wrong.err
+
+
+async def test_it_runs_as_a_process(kameng: Kameng) -> None:
+    shown = await kameng.in_a_process("--json", "merchant", "list")
+    assert (shown.status, json.loads(shown.out), shown.err) == (0, {"items": []}, "")
+    assert (await kameng.in_a_process("order", "show", "ord_x")).status == 2
 
 
 async def test_migrating_again_changes_nothing(kameng: Kameng) -> None:

@@ -19,8 +19,9 @@ def _page(name: str, language: str) -> str:
 
 
 def _words(text: str) -> set[str]:
-    """Everything written `like this`."""
-    return set(re.findall(r"`([^`\n]+)`", text))
+    """Everything written `like this` outside of code blocks; of `name{label}` the name."""
+    prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return {word.partition("{")[0] for word in re.findall(r"`([^`\n]+)`", prose)}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -19,7 +19,7 @@ _INSTALLED_AS = {
     "pydantic_settings": "pydantic-settings",
 }
 # Ours to import because a declared package is built on them and shows them in its own interface.
-_CARRIED_BY = {"starlette": "fastapi", "uvloop": "uvicorn", "pydantic_core": "pydantic", "click": "typer"}
+_CARRIED_BY = {"starlette": "fastapi", "uvloop": "uvicorn", "annotated_types": "pydantic", "click": "typer"}
 # Needed although no line imports them.
 _UNSEEN = {
     "hiredis": "redis-py parses with it when it is there",

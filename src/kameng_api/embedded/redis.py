@@ -24,7 +24,7 @@ proc-title-template "redis-server {title}"
 databases 16
 appendonly no
 save ""
-maxmemory 256mb
+maxmemory 1gb
 maxmemory-policy noeviction
 """
 

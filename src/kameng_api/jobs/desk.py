@@ -9,7 +9,6 @@ from kameng_api.jobs.webhooks import Courier
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Database
 from kameng_api.kit.fresh import Fresh
-from kameng_api.kit.http import Client
 from kameng_api.settings import Settings
 from kameng_api.suppliers.connections import Connections
 from kameng_api.suppliers.port import Supplier
@@ -23,7 +22,6 @@ class Desk:
     db: Database
     keyring: Keyring
     catalog: Fresh[Snapshot]
-    client: Client
     connections: Connections
     worker: str
     courier: Courier = field(init=False)

@@ -26,7 +26,7 @@ def deserialize(text: bytes) -> dict[str, Any]:
 class Doorbell:
     """Rings at most once per lane and `every_s`; a ring that fails is logged and forgotten."""
 
-    def __init__(self, redis_url: str | None, *, every_s: float = 0.02) -> None:
+    def __init__(self, redis_url: str | None, *, every_s: float = 0.1) -> None:
         self._arq: ArqRedis | None = None
         if redis_url is not None:
             pool = ConnectionPool.from_url(redis_url, socket_timeout=0.5, socket_connect_timeout=0.5)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from kameng_api.kit.db import Tx, execute, fetch
+from kameng_api.kit.sets import Column, insert, update
 from kameng_api.ledger import rules
 from kameng_api.ledger.errors import InsufficientBalance, Mismatched
 from kameng_api.ledger.rules import AccountKey, Balance, Line, Posting, Row, Verdict
@@ -20,20 +21,6 @@ SELECT t.book_id, t.event_key, t.debit_account, t.credit_account, t.amount
 FROM unnest($1::bigint[], $2::text[]) AS k (book_id, event_key)
 JOIN transfers t ON t.book_id = k.book_id AND t.event_key = k.event_key
 ORDER BY t.book_id, t.event_key, t.line
-"""
-
-_WRITE_BALANCES = """
-UPDATE accounts a SET balance = k.balance, version = k.version
-FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
-  AS k (book_id, account, currency, balance, version)
-WHERE a.book_id = k.book_id AND a.account = k.account AND a.currency = k.currency
-"""
-
-_WRITE_TRANSFERS = """
-INSERT INTO transfers (book_id, event_key, line, kind, debit_account, credit_account, currency, amount,
-  debit_balance_after, debit_version, credit_balance_after, credit_version, order_id, note)
-SELECT * FROM unnest($1::bigint[], $2::text[], $3::smallint[], $4::text[], $5::text[], $6::text[], $7::text[],
-  $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::uuid[], $14::text[])
 """
 
 _OPEN_ACCOUNT = """
@@ -86,9 +73,7 @@ async def find_existing(tx: Tx, postings: Sequence[Posting]) -> Existing:
     return found
 
 
-async def post_locked(
-    tx: Tx, postings: Sequence[Posting], balances: dict[AccountKey, Balance], existing: Existing
-) -> list[Verdict]:
+async def post_locked(tx: Tx, postings: Sequence[Posting], balances: dict[AccountKey, Balance], existing: Existing) -> list[Verdict]:
     """`post` for a caller who already holds the locks and has looked up what exists."""
     verdicts, rows, changed = rules.decide(postings, balances, existing)
     await write_decided(tx, rows, changed)
@@ -99,14 +84,18 @@ async def write_decided(tx: Tx, rows: Sequence[Row], changed: Mapping[AccountKey
     """Store what `rules.decide` decided, under the locks that `lock` took in this transaction."""
     if changed:
         keys = list(changed)
-        await execute(
+        await update(
             tx,
-            _WRITE_BALANCES,
-            [k[0] for k in keys],
-            [k[1] for k in keys],
-            [k[2] for k in keys],
-            [changed[k].balance for k in keys],
-            [changed[k].version for k in keys],
+            "accounts",
+            [
+                Column("account", "text", [k[1] for k in keys]),
+                Column("book_id", "bigint", [k[0] for k in keys]),
+                Column("currency", "text", [k[2] for k in keys]),
+            ],
+            [
+                Column("balance", "bigint", [changed[k].balance for k in keys]),
+                Column("version", "bigint", [changed[k].version for k in keys]),
+            ],
         )
     if rows:
         await _write(tx, rows)
@@ -115,23 +104,25 @@ async def write_decided(tx: Tx, rows: Sequence[Row], changed: Mapping[AccountKey
 async def _write(tx: Tx, rows: Sequence[Row]) -> None:
     postings = [r.posting for r in rows]
     lines = [r.line for r in rows]
-    await execute(
+    await insert(
         tx,
-        _WRITE_TRANSFERS,
-        [p.book_id for p in postings],
-        [p.event_key for p in postings],
-        [r.line_no for r in rows],
-        [p.kind for p in postings],
-        [line.debit for line in lines],
-        [line.credit for line in lines],
-        [p.currency for p in postings],
-        [line.amount for line in lines],
-        [r.debit_balance_after for r in rows],
-        [r.debit_version for r in rows],
-        [r.credit_balance_after for r in rows],
-        [r.credit_version for r in rows],
-        [p.order_id for p in postings],
-        [p.note for p in postings],
+        "transfers",
+        [
+            Column("event_key", "text", [p.event_key for p in postings]),
+            Column("book_id", "bigint", [p.book_id for p in postings]),
+            Column("line", "smallint", [r.line_no for r in rows]),
+            Column("kind", "text", [p.kind for p in postings]),
+            Column("debit_account", "text", [line.debit for line in lines]),
+            Column("credit_account", "text", [line.credit for line in lines]),
+            Column("currency", "text", [p.currency for p in postings]),
+            Column("amount", "bigint", [line.amount for line in lines]),
+            Column("debit_balance_after", "bigint", [r.debit_balance_after for r in rows]),
+            Column("debit_version", "bigint", [r.debit_version for r in rows]),
+            Column("credit_balance_after", "bigint", [r.credit_balance_after for r in rows]),
+            Column("credit_version", "bigint", [r.credit_version for r in rows]),
+            Column("order_id", "uuid", [p.order_id for p in postings]),
+            Column("note", "text", [p.note for p in postings]),
+        ],
     )
 
 

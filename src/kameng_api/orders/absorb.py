@@ -247,8 +247,10 @@ def _ask_again(order: Order, attempt: Attempt, news: News, now: datetime, to: Ch
     if not news.can_look_up:
         if not news.capabilities.callback:
             to.review(order, "the supplier cannot be asked: a person must find out")
+        elif now >= attempt.sent_at + CALLBACK_WAIT:  # without this end the look-up would be due again at once, for ever
+            to.review(order, "no callback came, and the supplier cannot be asked")
         else:  # only its callback can tell; this task is the end of the waiting
-            to.make_due(attempt.key, Lane.LOOK_UP, max(attempt.sent_at + CALLBACK_WAIT, now))
+            to.make_due(attempt.key, Lane.LOOK_UP, attempt.sent_at + CALLBACK_WAIT)
         return
     at = next_look_up(attempt.sent_at, now, news.capabilities.min_query_interval_s)
     if at is None:

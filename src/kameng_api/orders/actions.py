@@ -13,6 +13,7 @@ from kameng_api.kit.db import Tx, execute, fetch
 from kameng_api.kit.errors import Invalid, NotFound, Problem, StateConflict
 from kameng_api.kit.ids import new_ulid, public_id
 from kameng_api.kit.money import format_amount
+from kameng_api.kit.sets import Column, insert
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import rules as books
 from kameng_api.orders import changes as writing
@@ -52,16 +53,6 @@ class Placed:
     order: Order
     created: bool
     json: bytes = field(repr=False)
-
-
-_INSERT = """
-INSERT INTO orders (book_id, order_id, merchant_order_no, fingerprint, environment, sku, product_type, quantity,
-  target_sealed, target_masked, target_hash, fields_sealed, face_value, unit_price, amount, currency, notify_url,
-  metadata, deadline_at, created_at)
-SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::int[],
-  $9::bytea[], $10::text[], $11::bytea[], $12::bytea[], $13::bigint[], $14::bigint[], $15::bigint[], $16::text[],
-  $17::text[], $18::bytea[], $19::timestamptz[], $20::timestamptz[])
-"""
 
 
 def target_binding(book_id: int, order_id: UUID) -> bytes:
@@ -129,29 +120,31 @@ async def _write(tx: Tx, accepted: Sequence[Placed]) -> None:
     if not accepted:
         return
     orders = [p.order for p in accepted]
-    await execute(
+    await insert(
         tx,
-        _INSERT,
-        [o.book_id for o in orders],
-        [o.order_id for o in orders],
-        [o.merchant_order_no for o in orders],
-        [o.fingerprint for o in orders],
-        [o.environment for o in orders],
-        [o.sku for o in orders],
-        [o.product_type for o in orders],
-        [o.quantity for o in orders],
-        [o.target_sealed for o in orders],
-        [o.target_masked for o in orders],
-        [o.target_hash for o in orders],
-        [o.fields_sealed for o in orders],
-        [o.face_value for o in orders],
-        [o.unit_price for o in orders],
-        [o.amount for o in orders],
-        [o.currency for o in orders],
-        [o.notify_url for o in orders],
-        [o.metadata for o in orders],
-        [o.deadline_at for o in orders],
-        [o.created_at for o in orders],
+        "orders",
+        [
+            Column("order_id", "uuid", [o.order_id for o in orders]),
+            Column("book_id", "bigint", [o.book_id for o in orders]),
+            Column("merchant_order_no", "text", [o.merchant_order_no for o in orders]),
+            Column("fingerprint", "bytea", [o.fingerprint for o in orders]),
+            Column("environment", "text", [o.environment for o in orders]),
+            Column("sku", "text", [o.sku for o in orders]),
+            Column("product_type", "text", [o.product_type for o in orders]),
+            Column("quantity", "int", [o.quantity for o in orders]),
+            Column("target_sealed", "bytea", [o.target_sealed for o in orders]),
+            Column("target_masked", "text", [o.target_masked for o in orders]),
+            Column("target_hash", "bytea", [o.target_hash for o in orders]),
+            Column("fields_sealed", "bytea", [o.fields_sealed for o in orders]),
+            Column("face_value", "bigint", [o.face_value for o in orders]),
+            Column("unit_price", "bigint", [o.unit_price for o in orders]),
+            Column("amount", "bigint", [o.amount for o in orders]),
+            Column("currency", "text", [o.currency for o in orders]),
+            Column("notify_url", "text", [o.notify_url for o in orders]),
+            Column("metadata", "bytea", [o.metadata for o in orders]),
+            Column("deadline_at", "timestamptz", [o.deadline_at for o in orders]),
+            Column("created_at", "timestamptz", [o.created_at for o in orders]),
+        ],
     )
     await tasks.make_new_due(tx, [Due(o.book_id, Lane.SUBMIT, o.order_id) for o in orders])
     await outbox.record(
@@ -218,9 +211,7 @@ def _refused(item: Place, order: Order | None, charged: set[tuple[int, str, byte
     return None
 
 
-async def _recently_charged(
-    tx: Tx, keyring: Keyring, items: Sequence[Place], now: datetime
-) -> set[tuple[int, str, bytes]]:
+async def _recently_charged(tx: Tx, keyring: Keyring, items: Sequence[Place], now: datetime) -> set[tuple[int, str, bytes]]:
     wanted = [
         (i.book_id, i.request.sku, _target_hash(keyring, i.request.target),
          now - timedelta(seconds=i.appraisal.product.duplicate_window_s))
@@ -256,9 +247,7 @@ async def cancel(tx: Tx, keyring: Keyring, book_id: int, order_id: UUID) -> Orde
     return order
 
 
-async def refund(
-    tx: Tx, keyring: Keyring, book_id: int, order_id: UUID, *, refund_no: str, amount: int, reason: str
-) -> Order:
+async def refund(tx: Tx, keyring: Keyring, book_id: int, order_id: UUID, *, refund_no: str, amount: int, reason: str) -> Order:
     """Return captured money (1/10000 units). The number makes it safe to repeat.
 
     Raises NotFound, StateConflict (not final, number taken by another refund), Invalid (more than is left).
@@ -266,9 +255,7 @@ async def refund(
     order = (await queries.lock_orders(tx, [(book_id, order_id)])).get((book_id, order_id))
     if order is None:
         raise NotFound
-    known = await fetch(
-        tx, "SELECT order_id, amount FROM refunds WHERE book_id = $1 AND refund_no = $2", book_id, refund_no
-    )
+    known = await fetch(tx, "SELECT order_id, amount FROM refunds WHERE book_id = $1 AND refund_no = $2", book_id, refund_no)
     if known:
         if (known[0]["order_id"], known[0]["amount"]) != (order_id, amount):
             raise StateConflict("this refund_no stands for another refund")
@@ -292,9 +279,7 @@ class Resolution:
     receipt: str | None = None
 
 
-async def resolve_review(
-    tx: Tx, keyring: Keyring, snapshot: Snapshot, book_id: int, order_id: UUID, resolution: Resolution
-) -> Order:
+async def resolve_review(tx: Tx, keyring: Keyring, snapshot: Snapshot, book_id: int, order_id: UUID, resolution: Resolution) -> Order:
     """Apply a person's verdict. Raises NotFound, StateConflict when the order is not in manual review.
 
     With a live attempt the verdict is its outcome; without one, what is not delivered is given up. Never buys again.
@@ -312,9 +297,7 @@ async def resolve_review(
         news = _verdict_as_news(order, live, resolution)
         if isinstance(news.answer.outcome, Delivered) and order.product_type == "card":
             raise StateConflict("card codes cannot be delivered by hand here: refuse, or wait for the supplier's answer")
-        await suppliers.store_answers(
-            tx, keyring, [suppliers.Evidence(book_id, live.attempt_id, "operator", news.answer)]
-        )
+        await suppliers.store_answers(tx, keyring, [suppliers.Evidence(book_id, live.attempt_id, "operator", news.answer)])
         absorb(order, live, siblings, news, now, changes)
     elif resolution.delivered:
         raise StateConflict("no attempt is open that could have delivered it")
@@ -333,9 +316,7 @@ def _verdict_as_news(order: Order, live: Attempt, resolution: Resolution) -> New
     return News(order.book_id, live.attempt_id, "operator", Answer(outcome, raw=resolution.note.encode()))
 
 
-async def record_reveal(
-    tx: Tx, book_id: int, order_id: UUID, *, key_id: str, address: str, request_id: str, count: int
-) -> None:
+async def record_reveal(tx: Tx, book_id: int, order_id: UUID, *, key_id: str, address: str, request_id: str, count: int) -> None:
     """Every reveal of card codes is written down before it leaves."""
     await execute(
         tx,

@@ -11,6 +11,7 @@ from uuid import UUID
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Tx, execute, fetch
 from kameng_api.kit.ids import new_ulid, public_id
+from kameng_api.kit.sets import Column, update
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import rules as books
 from kameng_api.ledger.rules import Posting
@@ -149,26 +150,10 @@ class Changes:
         order.step(status)
         order.review = None
         order.completed_at = now
-        self.postings.append(
-            books.final(order.book_id, order.order_id, order.currency, captured=order.captured, released=released)
-        )
+        self.postings.append(books.final(order.book_id, order.order_id, order.currency, captured=order.captured, released=released))
         self.forget(order.key, Lane.SUBMIT)
         self.touch(order)
         self.tell(order)
-
-
-_SAVE_ORDERS = """
-UPDATE orders o SET status = k.status, substatus = k.substatus, version = k.version,
-  committed_units = k.committed_units, delivered_units = k.delivered_units, captured = k.captured,
-  refunded = k.refunded, codes_count = k.codes_count, failure_code = k.failure_code, receipt = k.receipt,
-  review = k.review, dispatched_at = k.dispatched_at, delivered_at = k.delivered_at, completed_at = k.completed_at
-FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::int[], $6::int[], $7::int[], $8::bigint[],
-  $9::bigint[], $10::int[], $11::text[], $12::text[], $13::text[], $14::timestamptz[], $15::timestamptz[],
-  $16::timestamptz[])
-  AS k (book_id, order_id, status, substatus, version, committed_units, delivered_units, captured, refunded,
-  codes_count, failure_code, receipt, review, dispatched_at, delivered_at, completed_at)
-WHERE o.book_id = k.book_id AND o.order_id = k.order_id
-"""
 
 
 async def write(tx: Tx, keyring: Keyring, changes: Changes) -> None:
@@ -197,25 +182,29 @@ def _kept(postings: Sequence[Posting]) -> list[Posting]:
 async def _save_orders(tx: Tx, orders: Sequence[Order]) -> None:
     if not orders:
         return
-    await execute(
+    await update(
         tx,
-        _SAVE_ORDERS,
-        [o.book_id for o in orders],
-        [o.order_id for o in orders],
-        [o.status for o in orders],
-        [o.substatus for o in orders],
-        [o.version for o in orders],
-        [o.committed_units for o in orders],
-        [o.delivered_units for o in orders],
-        [o.captured for o in orders],
-        [o.refunded for o in orders],
-        [o.codes_count for o in orders],
-        [o.failure_code for o in orders],
-        [o.receipt for o in orders],
-        [o.review for o in orders],
-        [o.dispatched_at for o in orders],
-        [o.delivered_at for o in orders],
-        [o.completed_at for o in orders],
+        "orders",
+        [
+            Column("book_id", "bigint", [o.book_id for o in orders]),
+            Column("order_id", "uuid", [o.order_id for o in orders]),
+        ],
+        [
+            Column("status", "text", [o.status for o in orders]),
+            Column("substatus", "text", [o.substatus for o in orders]),
+            Column("version", "int", [o.version for o in orders]),
+            Column("committed_units", "int", [o.committed_units for o in orders]),
+            Column("delivered_units", "int", [o.delivered_units for o in orders]),
+            Column("captured", "bigint", [o.captured for o in orders]),
+            Column("refunded", "bigint", [o.refunded for o in orders]),
+            Column("codes_count", "int", [o.codes_count for o in orders]),
+            Column("failure_code", "text", [o.failure_code for o in orders]),
+            Column("receipt", "text", [o.receipt for o in orders]),
+            Column("review", "text", [o.review for o in orders]),
+            Column("dispatched_at", "timestamptz", [o.dispatched_at for o in orders]),
+            Column("delivered_at", "timestamptz", [o.delivered_at for o in orders]),
+            Column("completed_at", "timestamptz", [o.completed_at for o in orders]),
+        ],
     )
 
 

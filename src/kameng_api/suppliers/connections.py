@@ -16,6 +16,7 @@ class Connections:
 
     def __init__(self, keyring: Keyring, client: Client, *, base_url: str, timeout_s: float) -> None:
         self._keyring = keyring
+        self._client = client
         self._transport = Transport(client, longest_s=timeout_s)
         self._base_url = base_url
         self._connected: dict[str, tuple[bytes, Supplier]] = {}
@@ -40,3 +41,7 @@ class Connections:
             url = urljoin(self._base_url, f"/callbacks/{token}")
             self._callback_urls[channel.callback_token_sealed] = url
         return url
+
+    async def close(self) -> None:
+        """Let go of the open connections."""
+        await self._client.aclose()

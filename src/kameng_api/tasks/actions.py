@@ -5,6 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from kameng_api.kit.db import Tx, execute, fetch
+from kameng_api.kit.sets import Column, insert
 from kameng_api.tasks.rules import Due, Task
 
 # A task that is running now stays with its owner, whose completion sees `run_at` moved and leaves the row (see _COMPLETE).
@@ -17,12 +18,6 @@ ON CONFLICT (book_id, lane, ref) DO UPDATE SET
   run_at = CASE WHEN t.state = 'running' THEN greatest(excluded.run_at, t.run_at + interval '1 microsecond')
            ELSE least(t.run_at, excluded.run_at) END,
   state = CASE WHEN t.state = 'parked' THEN 'ready' ELSE t.state END
-"""
-
-_MAKE_DUE_NEW = """
-INSERT INTO tasks (book_id, lane, ref, run_at)
-SELECT k.book_id, k.lane, k.ref, coalesce(k.run_at, now())
-FROM unnest($1::bigint[], $2::text[], $3::uuid[], $4::timestamptz[]) AS k (book_id, lane, ref, run_at)
 """
 
 # Ready work first; then work whose owner went silent. Two index scans, each with its own limit.
@@ -106,8 +101,17 @@ async def make_due(tx: Tx, items: Sequence[Due]) -> None:
 
 async def make_new_due(tx: Tx, items: Sequence[Due]) -> None:
     """`make_due` for refs that were born in this transaction; cheaper, and a conflict is a bug that raises."""
+    assert all(i.run_at is None for i in items), "born due"
     if items:
-        await execute(tx, _MAKE_DUE_NEW, *_columns(items))
+        await insert(
+            tx,
+            "tasks",
+            [
+                Column("ref", "uuid", [i.ref for i in items]),
+                Column("book_id", "bigint", [i.book_id for i in items]),
+                Column("lane", "text", [i.lane for i in items]),
+            ],
+        )
 
 
 def _columns(items: Sequence[Due]) -> tuple[list[int], list[str], list[UUID], list[datetime | None]]:

@@ -1,6 +1,7 @@
 """Who may reach what: the token before the body, the role before the deed, for every endpoint there is."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -140,3 +141,12 @@ async def test_unknown_paths_methods_and_parameters(admin: Operator) -> None:
         answer = await request
         assert answer.status_code == status, answer.text
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_every_endpoint_and_permission_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "operator-api.md").read_text(encoding="utf-8")
+    for method, path, permission in ENDPOINTS:
+        assert f"| `{method} {path}` | `{permission}` |" in page, (method, path)
+    for permission, roles in rules.PERMISSIONS.items():
+        row = " | ".join("yes" if role in roles else "" for role in rules.ROLES)
+        assert f"| `{permission}` | {row} |" in page, permission

@@ -142,15 +142,15 @@ async def test_knobs_are_turned(admin: Operator, hire: Hire) -> None:
 
 async def test_alarms_are_seen_and_closed(admin: Operator, hire: Hire, database: Database) -> None:
     async with database.transaction() as tx:
-        await alarms.raise_alarm(tx, "wallet_low", "sim-a", None, "3 left")
+        await alarms.raise_alarm(tx, "endpoint_disabled", "whe_1", None, "silent for 5 days")
     support = await hire("support", "su")
-    [alarm] = (await ok(await support.get("/alarms?kind=wallet_low")))["items"]
+    [alarm] = (await ok(await support.get("/alarms?kind=endpoint_disabled")))["items"]
     seen = await ok(await support.post(f"/alarms/{alarm['id']}/acknowledge"))
     assert (seen["acknowledged_by"], seen["closed_at"]) == ("su", None)
     await ok(await support.post(f"/alarms/{alarm['id']}/close"))
     assert (await support.post(f"/alarms/{alarm['id']}/acknowledge")).status_code == 409
-    assert (await ok(await support.get("/alarms?kind=wallet_low")))["items"] == []
-    assert len((await ok(await support.get("/alarms?kind=wallet_low&state=all")))["items"]) == 1
+    assert (await ok(await support.get("/alarms?kind=endpoint_disabled")))["items"] == []
+    assert len((await ok(await support.get("/alarms?kind=endpoint_disabled&state=all")))["items"]) == 1
 
 
 async def test_parked_work_is_run_again(admin: Operator, database: Database, merchant: TestMerchant) -> None:

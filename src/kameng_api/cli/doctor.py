@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from redis.asyncio import Redis
 from sqlalchemy import text
 
-from kameng_api.cli_bench import keyring_of
+from kameng_api.cli.bench import keyring_of
 from kameng_api.kit.clock import utc_now
 from kameng_api.kit.db import Database, Tx, fetch
 from kameng_api.settings import DEVELOPMENT_SECRET, Settings

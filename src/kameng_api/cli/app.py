@@ -14,9 +14,10 @@ from alembic.config import Config
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
-from kameng_api import cli_catalog, cli_money, cli_people, embedded
-from kameng_api.cli_bench import UNAVAILABLE, Printing, fail, find_servers, read_settings, show, show_list
-from kameng_api.cli_doctor import Finding, examine
+from kameng_api import embedded
+from kameng_api.cli import catalog, money, people
+from kameng_api.cli.bench import UNAVAILABLE, Printing, fail, find_servers, read_settings, show, show_list
+from kameng_api.cli.doctor import Finding, examine
 
 app = typer.Typer(
     help="Kameng: a hub for top-ups, card codes and vouchers. `--json` anywhere prints JSON.",
@@ -27,23 +28,23 @@ embedded_app = typer.Typer(help="PostgreSQL and Redis from wheels, in ./var.", n
 
 for name, part in (
     ("embedded", embedded_app),
-    ("operator", cli_people.operator_app),
-    ("merchant", cli_people.merchant_app),
-    ("key", cli_people.key_app),
-    ("delivery-key", cli_people.delivery_key_app),
-    ("product", cli_catalog.product_app),
-    ("price", cli_catalog.price_app),
-    ("channel", cli_catalog.channel_app),
-    ("offer", cli_catalog.offer_app),
-    ("approval", cli_money.approval_app),
-    ("review", cli_money.review_app),
-    ("order", cli_money.order_app),
-    ("ledger", cli_money.ledger_app),
-    ("tasks", cli_people.tasks_app),
-    ("alarm", cli_people.alarm_app),
+    ("operator", people.operator_app),
+    ("merchant", people.merchant_app),
+    ("key", people.key_app),
+    ("delivery-key", people.delivery_key_app),
+    ("product", catalog.product_app),
+    ("price", catalog.price_app),
+    ("channel", catalog.channel_app),
+    ("offer", catalog.offer_app),
+    ("approval", money.approval_app),
+    ("review", money.review_app),
+    ("order", money.order_app),
+    ("ledger", money.ledger_app),
+    ("tasks", people.tasks_app),
+    ("alarm", people.alarm_app),
 ):
     app.add_typer(part, name=name)
-app.add_typer(cli_money.money_app)
+app.add_typer(money.money_app)
 
 _PROCESSES: Final = {
     "serve": "kameng_api.main:serve",
@@ -115,7 +116,7 @@ def migrate(revision: str = "head") -> None:
 
 def _beside(name: str) -> Path:
     """A file of the repository: of the checkout this code stands in, or of the folder the command runs in."""
-    folders = (Path(__file__).resolve().parents[2], Path.cwd())
+    folders = (Path(__file__).resolve().parents[3], Path.cwd())
     found = next((folder / name for folder in folders if (folder / name).exists()), None)
     if found is None:
         fail(f"{name} is neither beside the code nor in the current folder", UNAVAILABLE)
@@ -126,9 +127,10 @@ def _beside(name: str) -> Path:
 def demo(
     once: Annotated[bool, typer.Option("--once", help="end after the scenario; status 0 only if everything held")] = False,
     state: Annotated[Path | None, typer.Option(help="write addresses and keys here as JSON")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="of the API; 0: a free one")] = 0,
 ) -> None:
     """The guided tour: everything on this machine, and real orders through it."""
-    raise typer.Exit(int(_load("demo")(read_settings(), once=once, state=state) or 0))
+    raise typer.Exit(int(_load("demo")(read_settings(), once=once, state=state, port=port) or 0))
 
 
 @app.command()
@@ -201,7 +203,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     Printing.as_json = "--json" in given
     app(args=[argument for argument in given if argument != "--json"], prog_name="kameng")
-
-
-if __name__ == "__main__":
-    main()

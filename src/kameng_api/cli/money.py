@@ -9,7 +9,7 @@ import typer
 from kameng_api.api.admin import shapes
 from kameng_api.api.admin.case import whole_order
 from kameng_api.catalog import queries as catalog
-from kameng_api.cli_bench import Bench, read_amount, read_id, run, show, show_list
+from kameng_api.cli.bench import Bench, read_amount, read_id, run, show, show_list
 from kameng_api.ledger import queries as ledger
 from kameng_api.operators import movements, queries
 from kameng_api.operators.rules import Adjustment, CreditLine, Funding, Movement, Refund, SupplierTopup

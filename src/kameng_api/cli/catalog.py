@@ -13,7 +13,7 @@ from kameng_api.api.admin import shapes
 from kameng_api.api.admin.connections import ask_wallet, read_settings
 from kameng_api.catalog import actions, queries
 from kameng_api.catalog.rules import FormField, Offer, Price, Product, parse_rate
-from kameng_api.cli_bench import Bench, read_amount, run, show, show_list
+from kameng_api.cli.bench import Bench, read_amount, run, show, show_list
 from kameng_api.kit.errors import FieldError, Invalid
 
 product_app = typer.Typer(help="Products.", no_args_is_help=True)

@@ -10,7 +10,7 @@ import typer
 from kameng_api.alarms import actions as alarms
 from kameng_api.alarms import queries as alarm_queries
 from kameng_api.api.admin import shapes
-from kameng_api.cli_bench import Bench, read_id, run, show, show_list
+from kameng_api.cli.bench import Bench, read_id, run, show, show_list
 from kameng_api.kit.errors import FieldError, Invalid
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import queries as ledger_queries
