@@ -37,11 +37,12 @@ openapi: setup ## Write openapi/*.yaml from the app
 migrate: setup ## Bring the database to the newest schema (KAMENG_DATABASE_OWNER_URL, else the embedded one)
 	$(BIN)/kameng migrate
 
-lock: ## Write both lock files anew (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
-		--extra embedded --extra traces pyproject.toml -o requirements.lock
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" \
-		--extra embedded --extra traces --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml
+
+lock: ## Write the lock files anew (needs uv)
+	$(LOCK) --extra embedded --extra traces -o requirements.lock
+	$(LOCK) --extra embedded --extra traces --group dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --extra traces -c requirements.lock -o deploy/requirements-image.lock
 
 clean: ## Remove .venv and all caches; the data in var/ stays
 	rm -rf .venv .venv-of-another-account.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

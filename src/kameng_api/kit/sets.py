@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from kameng_api.kit.db import Tx, execute
@@ -15,6 +16,11 @@ class Column:
     name: str
     type: str
     values: Sequence[Any]
+
+
+def columns_of(rows: Sequence[Any], spec: Sequence[tuple[str, str]]) -> list[Column]:
+    """Columns from the attributes of the same names: `spec` lists (name, type)."""
+    return [Column(name, type_, list(map(attrgetter(name), rows))) for name, type_ in spec]
 
 
 async def insert(tx: Tx, table: str, columns: Sequence[Column]) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import orjson
@@ -13,7 +14,7 @@ from kameng_api.kit.db import Tx, execute, fetch
 from kameng_api.kit.errors import Invalid, NotFound, Problem, StateConflict
 from kameng_api.kit.ids import new_ulid, public_id
 from kameng_api.kit.money import format_amount
-from kameng_api.kit.sets import Column, insert
+from kameng_api.kit.sets import columns_of, insert
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import rules as books
 from kameng_api.orders import changes as writing
@@ -116,36 +117,35 @@ def _hold(
     return Placed(order, True, view_json(order))
 
 
+_PLACED: Final = (
+    ("order_id", "uuid"),
+    ("book_id", "bigint"),
+    ("merchant_order_no", "text"),
+    ("fingerprint", "bytea"),
+    ("environment", "text"),
+    ("sku", "text"),
+    ("product_type", "text"),
+    ("quantity", "int"),
+    ("target_sealed", "bytea"),
+    ("target_masked", "text"),
+    ("target_hash", "bytea"),
+    ("fields_sealed", "bytea"),
+    ("face_value", "bigint"),
+    ("unit_price", "bigint"),
+    ("amount", "bigint"),
+    ("currency", "text"),
+    ("notify_url", "text"),
+    ("metadata", "bytea"),
+    ("deadline_at", "timestamptz"),
+    ("created_at", "timestamptz"),
+)
+
+
 async def _write(tx: Tx, accepted: Sequence[Placed]) -> None:
     if not accepted:
         return
     orders = [p.order for p in accepted]
-    await insert(
-        tx,
-        "orders",
-        [
-            Column("order_id", "uuid", [o.order_id for o in orders]),
-            Column("book_id", "bigint", [o.book_id for o in orders]),
-            Column("merchant_order_no", "text", [o.merchant_order_no for o in orders]),
-            Column("fingerprint", "bytea", [o.fingerprint for o in orders]),
-            Column("environment", "text", [o.environment for o in orders]),
-            Column("sku", "text", [o.sku for o in orders]),
-            Column("product_type", "text", [o.product_type for o in orders]),
-            Column("quantity", "int", [o.quantity for o in orders]),
-            Column("target_sealed", "bytea", [o.target_sealed for o in orders]),
-            Column("target_masked", "text", [o.target_masked for o in orders]),
-            Column("target_hash", "bytea", [o.target_hash for o in orders]),
-            Column("fields_sealed", "bytea", [o.fields_sealed for o in orders]),
-            Column("face_value", "bigint", [o.face_value for o in orders]),
-            Column("unit_price", "bigint", [o.unit_price for o in orders]),
-            Column("amount", "bigint", [o.amount for o in orders]),
-            Column("currency", "text", [o.currency for o in orders]),
-            Column("notify_url", "text", [o.notify_url for o in orders]),
-            Column("metadata", "bytea", [o.metadata for o in orders]),
-            Column("deadline_at", "timestamptz", [o.deadline_at for o in orders]),
-            Column("created_at", "timestamptz", [o.created_at for o in orders]),
-        ],
-    )
+    await insert(tx, "orders", columns_of(orders, _PLACED))
     await tasks.make_new_due(tx, [Due(o.book_id, Lane.SUBMIT, o.order_id) for o in orders])
     await outbox.record(
         tx,

@@ -6,12 +6,13 @@ Decisions fill a `Changes`; `write` is the only place of this room that stores t
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Tx, execute, fetch
 from kameng_api.kit.ids import new_ulid, public_id
-from kameng_api.kit.sets import Column, update
+from kameng_api.kit.sets import columns_of, update
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import rules as books
 from kameng_api.ledger.rules import Posting
@@ -179,33 +180,29 @@ def _kept(postings: Sequence[Posting]) -> list[Posting]:
     return [p for p in postings if p.lines]
 
 
+_SAVED_KEY: Final = (("book_id", "bigint"), ("order_id", "uuid"))
+_SAVED: Final = (
+    ("status", "text"),
+    ("substatus", "text"),
+    ("version", "int"),
+    ("committed_units", "int"),
+    ("delivered_units", "int"),
+    ("captured", "bigint"),
+    ("refunded", "bigint"),
+    ("codes_count", "int"),
+    ("failure_code", "text"),
+    ("receipt", "text"),
+    ("review", "text"),
+    ("dispatched_at", "timestamptz"),
+    ("delivered_at", "timestamptz"),
+    ("completed_at", "timestamptz"),
+)
+
+
 async def _save_orders(tx: Tx, orders: Sequence[Order]) -> None:
     if not orders:
         return
-    await update(
-        tx,
-        "orders",
-        [
-            Column("book_id", "bigint", [o.book_id for o in orders]),
-            Column("order_id", "uuid", [o.order_id for o in orders]),
-        ],
-        [
-            Column("status", "text", [o.status for o in orders]),
-            Column("substatus", "text", [o.substatus for o in orders]),
-            Column("version", "int", [o.version for o in orders]),
-            Column("committed_units", "int", [o.committed_units for o in orders]),
-            Column("delivered_units", "int", [o.delivered_units for o in orders]),
-            Column("captured", "bigint", [o.captured for o in orders]),
-            Column("refunded", "bigint", [o.refunded for o in orders]),
-            Column("codes_count", "int", [o.codes_count for o in orders]),
-            Column("failure_code", "text", [o.failure_code for o in orders]),
-            Column("receipt", "text", [o.receipt for o in orders]),
-            Column("review", "text", [o.review for o in orders]),
-            Column("dispatched_at", "timestamptz", [o.dispatched_at for o in orders]),
-            Column("delivered_at", "timestamptz", [o.delivered_at for o in orders]),
-            Column("completed_at", "timestamptz", [o.completed_at for o in orders]),
-        ],
-    )
+    await update(tx, "orders", columns_of(orders, _SAVED_KEY), columns_of(orders, _SAVED))
 
 
 _STORE_FINGERPRINTS = """

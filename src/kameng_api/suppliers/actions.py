@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 from uuid import UUID
 
 import orjson
@@ -10,62 +11,56 @@ import orjson
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Tx
 from kameng_api.kit.ids import new_ulid
-from kameng_api.kit.sets import Column, insert, update
+from kameng_api.kit.sets import Column, columns_of, insert, update
 from kameng_api.suppliers.port import Answer
 from kameng_api.suppliers.queries import callback_binding
 from kameng_api.suppliers.rules import Attempt, outcome_word
+
+_OPENED: Final = (
+    ("attempt_id", "uuid"),
+    ("book_id", "bigint"),
+    ("order_id", "uuid"),
+    ("n", "smallint"),
+    ("channel_id", "text"),
+    ("product_code", "text"),
+    ("units", "int"),
+    ("state", "text"),
+    ("currency", "text"),
+    ("cost", "bigint"),
+    ("reference", "text"),
+    ("reason", "text"),
+    ("sent_at", "timestamptz"),
+)
 
 
 async def open_attempts(tx: Tx, attempts: Sequence[Attempt]) -> None:
     """Write attempts with our reference before anything is sent. One live attempt per order is the database's own rule."""
     if not attempts:
         return
-    await insert(
-        tx,
-        "attempts",
-        [
-            Column("attempt_id", "uuid", [a.attempt_id for a in attempts]),
-            Column("book_id", "bigint", [a.book_id for a in attempts]),
-            Column("order_id", "uuid", [a.order_id for a in attempts]),
-            Column("n", "smallint", [a.n for a in attempts]),
-            Column("channel_id", "text", [a.channel_id for a in attempts]),
-            Column("product_code", "text", [a.product_code for a in attempts]),
-            Column("units", "int", [a.units for a in attempts]),
-            Column("state", "text", [a.state for a in attempts]),
-            Column("currency", "text", [a.currency for a in attempts]),
-            Column("cost", "bigint", [a.cost for a in attempts]),
-            Column("reference", "text", [a.reference for a in attempts]),
-            Column("reason", "text", [a.reason for a in attempts]),
-            Column("sent_at", "timestamptz", [a.sent_at for a in attempts]),
-        ],
-    )
+    await insert(tx, "attempts", columns_of(attempts, _OPENED))
+
+
+_SAVED_KEY: Final = (("book_id", "bigint"), ("attempt_id", "uuid"))
+_SAVED: Final = (
+    ("state", "text"),
+    ("delivered_units", "int"),
+    ("actual_cost", "bigint"),
+    ("supplier_order_no", "text"),
+    ("refusal", "text"),
+    ("trouble", "text"),
+    ("look_ups", "int"),
+    ("not_found_first_at", "timestamptz"),
+    ("reversed_amount", "bigint"),
+    ("unknown_since", "timestamptz"),
+    ("settled_at", "timestamptz"),
+)
 
 
 async def save_attempts(tx: Tx, attempts: Sequence[Attempt]) -> None:
     """Write what changed under the order's lock."""
     if not attempts:
         return
-    await update(
-        tx,
-        "attempts",
-        [
-            Column("book_id", "bigint", [a.book_id for a in attempts]),
-            Column("attempt_id", "uuid", [a.attempt_id for a in attempts]),
-        ],
-        [
-            Column("state", "text", [a.state for a in attempts]),
-            Column("delivered_units", "int", [a.delivered_units for a in attempts]),
-            Column("actual_cost", "bigint", [a.actual_cost for a in attempts]),
-            Column("supplier_order_no", "text", [a.supplier_order_no for a in attempts]),
-            Column("refusal", "text", [a.refusal for a in attempts]),
-            Column("trouble", "text", [a.trouble for a in attempts]),
-            Column("look_ups", "int", [a.look_ups for a in attempts]),
-            Column("not_found_first_at", "timestamptz", [a.not_found_first_at for a in attempts]),
-            Column("reversed_amount", "bigint", [a.reversed_amount for a in attempts]),
-            Column("unknown_since", "timestamptz", [a.unknown_since for a in attempts]),
-            Column("settled_at", "timestamptz", [a.settled_at for a in attempts]),
-        ],
-    )
+    await update(tx, "attempts", columns_of(attempts, _SAVED_KEY), columns_of(attempts, _SAVED))
 
 
 @dataclass(frozen=True, slots=True)
