@@ -30,7 +30,7 @@ from kameng_api.jobs.metrics import Gauges
 from kameng_api.jobs.orders import Buyer, look_up, submit
 from kameng_api.jobs.upkeep import CHORES, Chore
 from kameng_api.jobs.webhooks import Courier, deliver, fan_out
-from kameng_api.kit import log
+from kameng_api.kit import log, traces
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Database
 from kameng_api.kit.doorbell import QUEUE, deserialize, serialize
@@ -102,6 +102,7 @@ def run(settings: Settings) -> None:
 
 async def work(settings: Settings, stopping: asyncio.Event | None = None) -> None:
     """The worker's life. `stopping` ends it from inside a test; otherwise signals do."""
+    traces.start(settings.otlp_endpoint, name="kameng-worker")
     list_adapters()  # a broken adapter folder stops the start, not the first order
     parse_sinks([sink.get_secret_value() for sink in settings.alarm_sinks])  # nor is the first alarm the moment to find a typing error
     stopping = stopping or _stop_on_signals()
@@ -122,6 +123,7 @@ async def work(settings: Settings, stopping: asyncio.Event | None = None) -> Non
     measuring.cancel()
     await asyncio.gather(*loops, measuring, return_exceptions=True)
     await close_desk(desk)
+    traces.stop()
     _log.info("worker.stopped", worker=desk.worker)
 
 

@@ -18,7 +18,7 @@ from kameng_api.api.deps import Door
 from kameng_api.api.limits import Budget, Verdict
 from kameng_api.api.problems import NothingHappened, RateLimited, Refused
 from kameng_api.api.signature import CLOCK_WINDOW_S, Known
-from kameng_api.kit import signing
+from kameng_api.kit import signing, traces
 from kameng_api.kit.client_address import NOWHERE, Address, client_address, is_inside, neighbourhood
 from kameng_api.kit.errors import NotFound, Problem
 from kameng_api.kit.gather import Overflow
@@ -221,7 +221,8 @@ class Gate:
             await visit.answer(response)
             return
         try:
-            await self.app(visit.scope, visit.receive, visit.send)
+            with traces.span("http.request", method=visit.scope["method"], route=_route_of(visit), request_id=visit.request_id):
+                await self.app(visit.scope, visit.receive, visit.send)
         except Exception as trouble:
             if visit.status:
                 raise

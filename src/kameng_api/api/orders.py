@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, field_validator
 from kameng_api.api.deps import CalledBy, Door, InDoor, caller_of, door_of
 from kameng_api.api.order_schemas import CodesEnvelope, OrderList, OrderResource, OrderValidation, RefundList, Timeline
 from kameng_api.api.routes import StrictRoute, WireModel
-from kameng_api.kit import paging
+from kameng_api.kit import paging, traces
 from kameng_api.kit.crypto import delivery_envelope
 from kameng_api.kit.db import Tx
 from kameng_api.kit.errors import NotFound, Problem, StateConflict, Unavailable
@@ -98,8 +98,9 @@ def gather_orders(door: Door) -> Gatherer[Place, Placed]:
 
 
 async def _place(door: Door, batch: Sequence[Place]) -> list[Any]:
-    async with door.db.transaction() as tx:
-        return await actions.place(tx, door.keyring, batch)
+    with traces.span("orders.place", orders=len(batch)):
+        async with door.db.transaction() as tx:
+            return await actions.place(tx, door.keyring, batch)
 
 
 async def _place_one(door: Door, item: Place) -> Any:

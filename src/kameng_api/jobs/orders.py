@@ -16,6 +16,7 @@ from prometheus_client import Counter, Histogram
 
 from kameng_api.alarms import actions as alarms
 from kameng_api.catalog.rules import Channel, Snapshot
+from kameng_api.kit import traces
 from kameng_api.kit.clock import utc_now
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Database, Tx, fetch
@@ -240,7 +241,7 @@ class Buyer:
                 answer = Answer(NotSent("too late to be sent under this lease"))
             else:
                 purchase = replace(submission.purchase, callback_url=self._connections.callback_url(channel))
-                with CALL_SECONDS.labels(channel.channel_id, "place").time():
+                with CALL_SECONDS.labels(channel.channel_id, "place").time(), traces.span("supplier.place", channel=channel.channel_id):
                     answer = await self._call(supplier.place(purchase))
         finally:
             self._buying.leave(channel.channel_id)
@@ -265,7 +266,7 @@ class Buyer:
             elif supplier.look_up is None:
                 answer = Answer(Unknown("the supplier cannot be asked", needs_person=True))
             else:
-                with CALL_SECONDS.labels(attempt.channel_id, "look_up").time():
+                with CALL_SECONDS.labels(attempt.channel_id, "look_up").time(), traces.span("supplier.look_up", channel=attempt.channel_id):
                     answer = await self._call(supplier.look_up(attempt.reference))
         finally:
             self._asking.leave(attempt.channel_id)
@@ -307,8 +308,8 @@ class Buyer:
     async def _record(self, batch: Sequence[Settlement]) -> Sequence[str | BaseException]:
         statuses: list[Any]
         try:
-            async with self._db.transaction() as tx:
-                statuses = await settle(tx, self._keyring, batch)
+            with traces.span("orders.settle", answers=len(batch)):
+                statuses = await self._settle(batch)
         except Unavailable:
             raise
         except Exception as trouble:
@@ -318,6 +319,10 @@ class Buyer:
             statuses = [await self._record_one(s) for s in batch]
         self.on_settled()
         return statuses
+
+    async def _settle(self, batch: Sequence[Settlement]) -> list[str]:
+        async with self._db.transaction() as tx:
+            return await settle(tx, self._keyring, batch)
 
     async def _record_one(self, settlement: Settlement) -> str | BaseException:
         try:
@@ -332,9 +337,8 @@ class Buyer:
             return trouble
 
     async def _settle_one(self, settlement: Settlement) -> str:
-        async with self._db.transaction() as tx:
-            [status] = await settle(tx, self._keyring, [settlement])
-            return status
+        [status] = await self._settle([settlement])
+        return status
 
     async def _give_up(self, settlement: Settlement) -> None:
         """The lease will run out, and the order goes on as a doubtful one; a person hears of it."""

@@ -19,7 +19,7 @@ from uuid import UUID
 import httpx
 
 from kameng_api.alarms import actions as alarms
-from kameng_api.kit import log
+from kameng_api.kit import log, traces
 from kameng_api.kit.crypto import CryptoError, Keyring
 from kameng_api.kit.db import Database, Tx, fetch
 from kameng_api.kit.errors import Unavailable
@@ -358,11 +358,12 @@ class Courier:
             "webhook-signature": sign_webhook(parcel.secrets.at(now), event_id, timestamp, parcel.body),
         }
         try:
-            async with asyncio.timeout(rules.TOTAL_TIMEOUT_S):
-                answer = await self._client.exchange(
-                    "POST", parcel.url, headers=headers, content=parcel.body,
-                    max_answer_bytes=rules.MAX_ANSWER_BYTES, cut=True,
-                )  # fmt: skip
+            with traces.span("webhook.send", event_id=event_id):
+                async with asyncio.timeout(rules.TOTAL_TIMEOUT_S):
+                    answer = await self._client.exchange(
+                        "POST", parcel.url, headers=headers, content=parcel.body,
+                        max_answer_bytes=rules.MAX_ANSWER_BYTES, cut=True,
+                    )  # fmt: skip
         except AddressRefused:
             trouble = Trouble.ADDRESS_REFUSED
         except (httpx.TimeoutException, TimeoutError):
