@@ -16,10 +16,10 @@ _TABLES: Final = "orders, attempts, events, tasks, transfers, rollups"
 _BOOKS_AT_ONCE: Final = 50
 _DAYS: Final = 30
 
-# One line per order: book, number within the book, whether it is settled, when it was placed, its ids.
+# One line per order: book, number within the book, whether it is settled, when and in which (past) transaction it was placed, its ids.
 _ORDERS: Final = """
 CREATE TEMP TABLE batch ON COMMIT DROP AS
-SELECT b.book_id, n, n <= {settled} AS settled, at,
+SELECT b.book_id, n, n <= {settled} AS settled, at, 3 + n * ((pg_current_xact_id()::text)::bigint - 3) / ({per_book} + 1) AS xid,
   (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || substr(md5(b.book_id || 'o' || n), 1, 20))::uuid AS order_id,
   (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint + 40), 12, '0') || substr(md5(b.book_id || 'a' || n), 1, 20))::uuid AS attempt_id
 FROM unnest(ARRAY[{books}]::bigint[]) AS b (book_id), generate_series(1, {per_book}) AS n,
@@ -51,7 +51,7 @@ FROM batch
     """
 INSERT INTO transfers (book_id, event_key, line, kind, debit_account, credit_account, currency, amount, debit_balance_after, debit_version,
   order_id, xid, created_at)
-SELECT book_id, key, 0, kind, debit, credit, 'CNY', amount, balance, version, order_id, 700 + n, at
+SELECT book_id, key, 0, kind, debit, credit, 'CNY', amount, balance, version, order_id, xid, at
 FROM (SELECT *, upper(substr(replace(order_id::text, '-', ''), 1, 26)) AS o, upper(substr(replace(attempt_id::text, '-', ''), 1, 26)) AS a
   FROM batch) AS batch,
 LATERAL (VALUES
@@ -65,7 +65,7 @@ LATERAL (VALUES
 INSERT INTO events (book_id, event_id, type, order_id, version, body, xid, created_at)
 SELECT book_id, (substr(order_id::text, 1, 8) || substr(md5(order_id::text || version), 1, 24))::uuid, type, order_id, version,
   convert_to(rpad('{{"id":"evt_' || order_id || '","type":"' || type || '","data":{{"object":{{"merchant_order_no":"', {body}, 'abc123'), 'UTF8'),
-  700 + n, at + interval '30 ms' * version
+  xid, at + interval '30 ms' * version
 FROM batch,
   LATERAL (VALUES ('order.accepted', 1, true), ('order.processing', 2, true), ('order.succeeded', 3, settled)) AS e (type, version, happened)
 WHERE happened

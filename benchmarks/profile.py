@@ -1,7 +1,11 @@
-"""Where the time goes: py-spy beside the loaded process. `python -m benchmarks.profile accept|limit|drain [SECONDS]`."""
+"""Where the time goes: py-spy beside the loaded process, or the statements of PostgreSQL.
+
+`python -m benchmarks.profile accept|limit|drain|accept-sql|drain-sql [SECONDS]`
+"""
 
 import asyncio
 import collections
+import re
 import sys
 from pathlib import Path
 from typing import Final
@@ -14,9 +18,11 @@ from benchmarks.limits import PATH
 from benchmarks.machine import Failed, Process, machine
 
 _MERCHANTS: Final = 200
-_TOP: Final = 30
+_TOP: Final = 40
 _RATE: Final = 200
 _DRAINED: Final = 8_000
+_ORDERS_OF_SQL: Final = 4_000
+_DURATION: Final = re.compile(r"duration: ([0-9.]+) ms  (parse|bind|execute|statement)[^:]*: (.*?)(?=\n\d{4}-\d\d-\d\d |\Z)", re.DOTALL)
 
 
 async def spy(process: Process, seconds: int, folder: Path) -> list[str]:
@@ -119,9 +125,38 @@ async def profile_worker(seconds: int) -> list[str]:
         return table(stacks)
 
 
+async def statements(which: str) -> list[str]:
+    """What PostgreSQL was asked for one order, and how long each statement took there, by a log of all of them."""
+    async with open_house("profile") as house:
+        await house.restart({"log_min_duration_statement": "0", "log_min_error_statement": "panic"})
+        scene = await ready_to_drain(house)
+        log = house.var / "log" / "postgres.log"
+        if which == "drain-sql":
+            await scene.place(_ORDERS_OF_SQL)
+        from_here = log.stat().st_size
+        if which == "drain-sql":
+            await house.worker()
+            await scene.until_heard(_ORDERS_OF_SQL)
+        else:
+            await scene.place(_ORDERS_OF_SQL)
+        text = log.read_bytes()[from_here:].decode(errors="replace")
+    took: collections.Counter[str] = collections.Counter()
+    times: collections.Counter[str] = collections.Counter()
+    for ms, kind, sql in _DURATION.findall(text):
+        name = f"{kind.split()[0]:<9} {' '.join(sql.split())[:150]}"
+        took[name] += round(1000 * float(ms))
+        times[name] += 1
+    total = sum(took.values())
+    lines = [f"{_ORDERS_OF_SQL} orders, {total / _ORDERS_OF_SQL:.0f} µs of statements each: µs per order, times in all, µs each"]
+    return lines + [f"  {us / _ORDERS_OF_SQL:7.1f} {times[name]:7d} {us / times[name]:8.0f}  {name}" for name, us in took.most_common(_TOP)]
+
+
 async def main(which: str, seconds: int) -> None:
     say(str(await machine()))
-    lines = await (profile_worker(seconds) if which == "drain" else profile_api(which, seconds))
+    if which.endswith("-sql"):
+        lines = await statements(which)
+    else:
+        lines = await (profile_worker(seconds) if which == "drain" else profile_api(which, seconds))
     for line in lines:
         say(line)
 

@@ -1,7 +1,7 @@
 """the skeleton
 
 Revision ID: 20261122_skeleton
-Revises: 
+Revises:
 """
 
 import sqlalchemy as sa

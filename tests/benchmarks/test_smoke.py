@@ -4,12 +4,12 @@ import json
 from typing import Any
 
 import pytest
-
-from benchmarks import accept, drain, hot, scale
 from benchmarks.__main__ import main
 from benchmarks.generator import Generator
 from benchmarks.house import open_house
 from benchmarks.machine import Failed
+
+from benchmarks import accept, drain, hot, scale
 
 pytestmark = pytest.mark.slow
 

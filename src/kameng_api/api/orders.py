@@ -94,7 +94,8 @@ def gather_orders(door: Door) -> Gatherer[Place, Placed]:
         door.doorbell.ring(Lane.WEBHOOK)
         return verdicts
 
-    return Gatherer(flush, largest=256, in_flight=2)
+    # One flight: what it leaves waiting makes the next one larger, and a flush costs its round trips whatever its size.
+    return Gatherer(flush, largest=256, in_flight=1)
 
 
 async def _place(door: Door, batch: Sequence[Place]) -> list[Any]:

@@ -92,7 +92,7 @@ async def _set_play_money(tx: Tx, caller: Caller, number: str, available: int) -
         if known != note:
             raise Mismatched("this number was already used with another amount")
         return True
-    await ledger.post_locked(tx, [posting], balances, {})
+    await ledger.post_locked(tx, [posting], balances)
     return False
 
 

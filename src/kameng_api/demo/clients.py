@@ -1,9 +1,10 @@
 """The tour's two programs: an operator's, and a merchant's as our documentation tells people to write it."""
 
+import asyncio
 import base64
 import secrets
 import time
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
@@ -15,6 +16,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kameng_api.kit.signing import ED25519_SCHEME, HMAC_SCHEME, sign_request
 
 _PAGES: Final = 200
+_NO_ANSWER_S: Final = 45.0
+_AGAIN: Final = "kameng_demo.sent_again"
 
 
 class Surprise(Exception):
@@ -26,6 +29,28 @@ def _read(answer: httpx.Response, *, well: tuple[int, ...] = (200, 201, 202)) ->
         request = answer.request
         raise Surprise(f"{request.method} {request.url.path}: {answer.status_code} {answer.text[:400]}")
     return answer.json()
+
+
+async def _until_answered(send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+    """No answer, or a 5xx: unknown, so the same body and number again, signed anew. See `was_sent_again`."""
+    deadline = time.monotonic() + _NO_ANSWER_S
+    again = False
+    while True:
+        try:
+            answer = await send()
+            if answer.status_code < 500 or time.monotonic() > deadline:
+                answer.extensions[_AGAIN] = again
+                return answer
+        except httpx.TransportError:
+            if time.monotonic() > deadline:
+                raise
+        again = True
+        await asyncio.sleep(0.5)
+
+
+def was_sent_again(answer: httpx.Response) -> bool:
+    """Whether an earlier try may have done it already, so that a replay is as good as a creation."""
+    return bool(answer.extensions[_AGAIN])
 
 
 class Operator:
@@ -43,13 +68,13 @@ class Operator:
         await self._http.aclose()
 
     async def get(self, path: str, **query: str | int) -> Any:
-        return _read(await self._http.get(path, params=query))
+        return _read(await _until_answered(lambda: self._http.get(path, params=query)))
 
     async def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        return _read(await self._http.post(path, json=body))
+        return _read(await _until_answered(lambda: self._http.post(path, json=body)))
 
     async def put(self, path: str, body: dict[str, Any]) -> Any:
-        return _read(await self._http.put(path, json=body))
+        return _read(await _until_answered(lambda: self._http.put(path, json=body)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +142,10 @@ class Merchant:
         return self.keys.name
 
     async def send(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """The answer, whatever it is."""
+        """The answer, whatever it is; asked again for a while when there is none."""
         content = None if body is None else orjson.dumps(body)
         headers = {} if content is None else {"Content-Type": "application/json"}
-        return await self._http.request(method, path, content=content, headers=headers)
+        return await _until_answered(lambda: self._http.request(method, path, content=content, headers=headers))
 
     async def get(self, path: str) -> Any:
         """Raises Surprise unless it is 200."""

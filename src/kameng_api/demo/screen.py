@@ -93,9 +93,10 @@ class Screen:
         self._print("fund flow, newest first", ("at", "type", "amount", "balance after"), rows)
 
     def verdicts(self, verdicts: Sequence[tuple[str, str | None]]) -> None:
-        """Every check; None: it held."""
+        """Every check, orders in the order of the table; None: it held."""
         self.say("")
-        for name, trouble in verdicts:
+        places = {title: n for n, title in enumerate(self._lines)}
+        for name, trouble in sorted(verdicts, key=lambda verdict: places.get(verdict[0], len(places))):
             self.console.print(Text.assemble(("✗ ", "red") if trouble else ("✓ ", "green"), name, f": {trouble}" if trouble else ""))
 
     def keys(self, at: Addresses, token: str, merchants: Sequence[Keys], skus: Sequence[str]) -> None:

@@ -56,7 +56,12 @@ class Database:
             pool_pre_ping=False,
             pool_recycle=1800,
             isolation_level="READ COMMITTED",
-            connect_args={"timeout": 5, "command_timeout": 60, "server_settings": _SESSION_SETTINGS},
+            connect_args={
+                "timeout": 5,
+                "command_timeout": 60,
+                "statement_cache_size": 500,
+                "server_settings": _SESSION_SETTINGS,
+            },
         )
 
     @asynccontextmanager

@@ -1,12 +1,19 @@
-"""Sets of rows as single statements: each column travels once as an array, or once as a value where all rows share it."""
+"""Sets of rows as single statements, and many sets as one: a transaction's writes in one round trip.
 
+Each column travels once as an array, or once as a value where all rows share it. Each room describes what it writes as a `Part`; whoever
+holds the transaction sends all parts together, as one statement with data-modifying CTEs.
+"""
+
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 from kameng_api.kit.db import Tx, execute
+
+_PLACEHOLDER: Final = re.compile(r"\$(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +22,15 @@ class Column:
 
     name: str
     type: str
-    values: Sequence[Any]
+    values: Sequence[Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One INSERT or UPDATE of many rows. No two parts of one `write` may touch the same row: they all see the same snapshot."""
+
+    sql: str
+    values: tuple[Any, ...] = field(repr=False)
 
 
 def columns_of(rows: Sequence[Any], spec: Sequence[tuple[str, str]]) -> list[Column]:
@@ -23,19 +38,31 @@ def columns_of(rows: Sequence[Any], spec: Sequence[tuple[str, str]]) -> list[Col
     return [Column(name, type_, list(map(attrgetter(name), rows))) for name, type_ in spec]
 
 
-async def insert(tx: Tx, table: str, columns: Sequence[Column]) -> int:
-    """INSERT all rows with one statement. The first column must be one in which rows differ, or stand for a single row."""
+def inserting(table: str, columns: Sequence[Column]) -> Part:
+    """Insert all rows. The first column must be one in which rows differ, or stand for a single row."""
     shared = tuple(n > 0 and _is_shared(c.values) for n, c in enumerate(columns))
     sql = _insert_sql(table, tuple((c.name, c.type) for c in columns), shared)
-    return await execute(tx, sql, *(c.values[0] if one else c.values for c, one in zip(columns, shared, strict=True)))
+    return Part(sql, _sent(columns, shared))
 
 
-async def update(tx: Tx, table: str, keys: Sequence[Column], columns: Sequence[Column]) -> int:
-    """UPDATE each row found by its keys with its own values, by one statement."""
+def updating(table: str, keys: Sequence[Column], columns: Sequence[Column]) -> Part:
+    """Update each row found by its keys with its own values."""
     everything = (*keys, *columns)
     shared = tuple(n >= len(keys) and _is_shared(c.values) for n, c in enumerate(everything))
     sql = _update_sql(table, tuple((c.name, c.type) for c in everything), len(keys), shared)
-    return await execute(tx, sql, *(c.values[0] if one else c.values for c, one in zip(everything, shared, strict=True)))
+    return Part(sql, _sent(everything, shared))
+
+
+async def write(tx: Tx, parts: Sequence[Part]) -> None:
+    """Send all parts as one statement."""
+    if not parts:
+        return
+    sql = _together(tuple(p.sql for p in parts)) if len(parts) > 1 else parts[0].sql
+    await execute(tx, sql, *[value for p in parts for value in p.values])
+
+
+def _sent(columns: Sequence[Column], shared: tuple[bool, ...]) -> tuple[Any, ...]:
+    return tuple(c.values[0] if one else c.values for c, one in zip(columns, shared, strict=True))
 
 
 def _is_shared(values: Sequence[Any]) -> bool:
@@ -44,14 +71,26 @@ def _is_shared(values: Sequence[Any]) -> bool:
     return all(value is first for value in values)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=1024)
+def _together(statements: tuple[str, ...]) -> str:
+    taken = 0
+    numbered: list[str] = []
+    for sql in statements:
+        count = max(int(n) for n in _PLACEHOLDER.findall(sql))
+        numbered.append(_PLACEHOLDER.sub(lambda m, taken=taken: f"${int(m.group(1)) + taken}", sql))  # type: ignore[misc]
+        taken += count
+    before = ", ".join(f"w{n} AS ({sql})" for n, sql in enumerate(numbered[:-1]))
+    return f"WITH {before} {numbered[-1]}"
+
+
+@lru_cache(maxsize=1024)
 def _insert_sql(table: str, columns: tuple[tuple[str, str], ...], shared: tuple[bool, ...]) -> str:
     chosen, source = _select(columns, shared)
     names = ", ".join(name for name, _ in columns)
     return f"INSERT INTO {table} ({names}) SELECT {', '.join(chosen)} {source}"
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=1024)
 def _update_sql(table: str, columns: tuple[tuple[str, str], ...], keys: int, shared: tuple[bool, ...]) -> str:
     chosen, source = _select(columns, shared)
     sets = ", ".join(f"{name} = {value}" for (name, _), value in zip(columns[keys:], chosen[keys:], strict=True))

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from kameng_api.kit import sets
 from kameng_api.kit.db import Tx, execute, fetch
-from kameng_api.kit.sets import Column, insert, update
+from kameng_api.kit.sets import Column, Part
 from kameng_api.ledger import rules
 from kameng_api.ledger.errors import InsufficientBalance, Mismatched
 from kameng_api.ledger.rules import AccountKey, Balance, Line, Posting, Row, Verdict
@@ -42,13 +43,23 @@ async def lock(tx: Tx, accounts: Sequence[AccountKey]) -> dict[AccountKey, Balan
 async def post(tx: Tx, postings: Sequence[Posting]) -> list[Verdict]:
     """Post a batch of events. One verdict each: Posted, Existed, Mismatch or Insufficient.
 
-    Locks come first; what already exists is read after them, in a new snapshot, so two flushes with one key never both write.
     An event key taken by a concurrent posting that touches no floor account raises the database's unique violation: run the batch again.
     """
+    verdicts, parts = await prepare(tx, postings)
+    await sets.write(tx, parts)
+    return verdicts
+
+
+async def prepare(tx: Tx, postings: Sequence[Posting]) -> tuple[list[Verdict], list[Part]]:
+    """`post` up to the writing: the verdicts, and the parts that the caller must write in this transaction, or raise.
+
+    Locks come first; what already exists is read after them, in a new snapshot, so two flushes with one key never both write.
+    """
     if not postings:
-        return []
+        return [], []
     balances = await lock(tx, rules.accounts_touched(postings))
-    return await post_locked(tx, postings, balances, await find_existing(tx, postings))
+    verdicts, rows, changed = rules.decide(postings, balances, await find_existing(tx, postings))
+    return verdicts, parts_of(rows, changed)
 
 
 async def post_one(tx: Tx, posting: Posting) -> rules.Posted | rules.Existed:
@@ -73,39 +84,41 @@ async def find_existing(tx: Tx, postings: Sequence[Posting]) -> Existing:
     return found
 
 
-async def post_locked(tx: Tx, postings: Sequence[Posting], balances: dict[AccountKey, Balance], existing: Existing) -> list[Verdict]:
-    """`post` for a caller who already holds the locks and has looked up what exists."""
-    verdicts, rows, changed = rules.decide(postings, balances, existing)
-    await write_decided(tx, rows, changed)
+async def post_locked(tx: Tx, postings: Sequence[Posting], balances: Mapping[AccountKey, Balance]) -> list[Verdict]:
+    """`post` for a caller who holds the locks and knows that none of these events exists."""
+    verdicts, rows, changed = rules.decide(postings, balances, {})
+    await sets.write(tx, parts_of(rows, changed))
     return verdicts
 
 
-async def write_decided(tx: Tx, rows: Sequence[Row], changed: Mapping[AccountKey, Balance]) -> None:
-    """Store what `rules.decide` decided, under the locks that `lock` took in this transaction."""
+def parts_of(rows: Sequence[Row], changed: Mapping[AccountKey, Balance]) -> list[Part]:
+    """How to store what `rules.decide` decided, under the locks that `lock` took in this transaction."""
+    parts: list[Part] = []
     if changed:
         keys = list(changed)
-        await update(
-            tx,
-            "accounts",
-            [
-                Column("account", "text", [k[1] for k in keys]),
-                Column("book_id", "bigint", [k[0] for k in keys]),
-                Column("currency", "text", [k[2] for k in keys]),
-            ],
-            [
-                Column("balance", "bigint", [changed[k].balance for k in keys]),
-                Column("version", "bigint", [changed[k].version for k in keys]),
-            ],
+        parts.append(
+            sets.updating(
+                "accounts",
+                [
+                    Column("account", "text", [k[1] for k in keys]),
+                    Column("book_id", "bigint", [k[0] for k in keys]),
+                    Column("currency", "text", [k[2] for k in keys]),
+                ],
+                [
+                    Column("balance", "bigint", [changed[k].balance for k in keys]),
+                    Column("version", "bigint", [changed[k].version for k in keys]),
+                ],
+            )
         )
     if rows:
-        await _write(tx, rows)
+        parts.append(_transfers(rows))
+    return parts
 
 
-async def _write(tx: Tx, rows: Sequence[Row]) -> None:
+def _transfers(rows: Sequence[Row]) -> Part:
     postings = [r.posting for r in rows]
     lines = [r.line for r in rows]
-    await insert(
-        tx,
+    return sets.inserting(
         "transfers",
         [
             Column("event_key", "text", [p.event_key for p in postings]),

@@ -9,12 +9,13 @@ from uuid import UUID
 import orjson
 
 from kameng_api.catalog.rules import Snapshot
+from kameng_api.kit import sets
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Tx, execute, fetch
 from kameng_api.kit.errors import Invalid, NotFound, Problem, StateConflict
 from kameng_api.kit.ids import new_ulid, public_id
 from kameng_api.kit.money import format_amount
-from kameng_api.kit.sets import columns_of, insert
+from kameng_api.kit.sets import Part, columns_of
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import rules as books
 from kameng_api.orders import changes as writing
@@ -27,8 +28,8 @@ from kameng_api.orders.rules import FailureCode, Order, Status, mask
 from kameng_api.orders.views import view_json
 from kameng_api.outbox import actions as outbox
 from kameng_api.outbox.rules import Fact
-from kameng_api.suppliers import actions as suppliers
 from kameng_api.suppliers import queries as attempts_of
+from kameng_api.suppliers.actions import Evidence
 from kameng_api.suppliers.port import Answer, Delivered, RefusalReason, Refused, Scope
 from kameng_api.suppliers.rules import Attempt
 from kameng_api.tasks import actions as tasks
@@ -93,8 +94,7 @@ async def place(tx: Tx, keyring: Keyring, items: Sequence[Place]) -> list[Placed
             if verdict.order.target_hash is not None:
                 charged.add((verdict.order.book_id, verdict.order.sku, verdict.order.target_hash))
         verdicts.append(verdict)
-    await ledger.write_decided(tx, rows, changed)
-    await _write(tx, accepted)
+    await sets.write(tx, ledger.parts_of(rows, changed) + _parts_of(accepted))
     return verdicts
 
 
@@ -141,20 +141,19 @@ _PLACED: Final = (
 )
 
 
-async def _write(tx: Tx, accepted: Sequence[Placed]) -> None:
+def _parts_of(accepted: Sequence[Placed]) -> list[Part]:
     if not accepted:
-        return
+        return []
     orders = [p.order for p in accepted]
-    await insert(tx, "orders", columns_of(orders, _PLACED))
-    await tasks.make_new_due(tx, [Due(o.book_id, Lane.SUBMIT, o.order_id) for o in orders])
-    await outbox.record(
-        tx,
-        [
-            Fact(p.order.book_id, "order.accepted", public_id("ord", p.order.order_id), 1, p.json, p.order.order_id,
-                 p.order.notify_url)
-            for p in accepted
-        ],
-    )  # fmt: skip
+    facts = [
+        Fact(o.book_id, "order.accepted", public_id("ord", o.order_id), o.version, p.json, o.order_id, o.notify_url)
+        for p, o in zip(accepted, orders, strict=True)
+    ]
+    return [
+        sets.inserting("orders", columns_of(orders, _PLACED)),
+        *tasks.parts_of_new([Due(o.book_id, Lane.SUBMIT, o.order_id) for o in orders]),
+        *outbox.parts_of(facts),
+    ]
 
 
 def _draft_order(keyring: Keyring, item: Place, draft: Draft, now: datetime) -> Order:
@@ -297,7 +296,7 @@ async def resolve_review(tx: Tx, keyring: Keyring, snapshot: Snapshot, book_id: 
         news = _verdict_as_news(order, live, resolution)
         if isinstance(news.answer.outcome, Delivered) and order.product_type == "card":
             raise StateConflict("card codes cannot be delivered by hand here: refuse, or wait for the supplier's answer")
-        await suppliers.store_answers(tx, keyring, [suppliers.Evidence(book_id, live.attempt_id, "operator", news.answer)])
+        changes.evidence.append(Evidence(book_id, live.attempt_id, "operator", news.answer))
         absorb(order, live, siblings, news, now, changes)
     elif resolution.delivered:
         raise StateConflict("no attempt is open that could have delivered it")

@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from kameng_api.kit import sets
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Tx, execute, fetch
 from kameng_api.kit.ids import new_ulid, public_id
-from kameng_api.kit.sets import columns_of, update
+from kameng_api.kit.sets import columns_of
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import rules as books
 from kameng_api.ledger.rules import Posting
@@ -22,6 +23,7 @@ from kameng_api.orders.views import view_json
 from kameng_api.outbox import actions as outbox
 from kameng_api.outbox.rules import Fact
 from kameng_api.suppliers import actions as suppliers
+from kameng_api.suppliers.actions import Evidence
 from kameng_api.suppliers.rules import Attempt
 from kameng_api.tasks import actions as tasks
 from kameng_api.tasks.rules import Due, Lane
@@ -75,6 +77,7 @@ class Changes:
     incidents: list[Incident] = field(default_factory=list)
     codes: list[CodeToStore] = field(default_factory=list)
     refunds: list[RefundRow] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
 
     def add(self, other: "Changes") -> None:
         """Take over what was decided apart."""
@@ -89,6 +92,7 @@ class Changes:
         self.incidents += other.incidents
         self.codes += other.codes
         self.refunds += other.refunds
+        self.evidence += other.evidence
 
     def touch(self, order: Order, attempt: Attempt | None = None) -> None:
         """Remember that these rows changed."""
@@ -158,18 +162,23 @@ class Changes:
 
 
 async def write(tx: Tx, keyring: Keyring, changes: Changes) -> None:
-    """Store everything, ledger first. Raises LedgerDisagrees or CodeSoldBefore, and then nothing may be committed."""
-    for verdict, posting in zip(await ledger.post(tx, _kept(changes.postings)), _kept(changes.postings), strict=True):
+    """Store everything, in as few statements as can be. Raises LedgerDisagrees or CodeSoldBefore, and then nothing may be committed."""
+    postings = _kept(changes.postings)
+    verdicts, parts = await ledger.prepare(tx, postings)
+    for verdict, posting in zip(verdicts, postings, strict=True):
         if not isinstance(verdict, books.Posted | books.Existed):
             raise LedgerDisagrees(f"{posting.kind}: {type(verdict).__name__}")
-    await suppliers.open_attempts(tx, changes.opened)
     opened = {a.key for a in changes.opened}
-    await suppliers.save_attempts(tx, [a for a in changes.attempts.values() if a.key not in opened])
-    await _save_orders(tx, list(changes.orders.values()))
+    orders = list(changes.orders.values())
+    parts += suppliers.parts_of_opened(changes.opened)
+    parts += suppliers.parts_of_saved([a for a in changes.attempts.values() if a.key not in opened])
+    parts += suppliers.parts_of_answers(keyring, changes.evidence)
+    parts += [sets.updating("orders", columns_of(orders, _SAVED_KEY), columns_of(orders, _SAVED))] if orders else []
+    parts += outbox.parts_of(changes.facts)
+    await sets.write(tx, parts)
     await _store_codes(tx, keyring, changes.codes)
     await _store_refunds(tx, changes.refunds)
     await _store_incidents(tx, changes.incidents)
-    await outbox.record(tx, changes.facts)
     for lane, keys in changes.no_longer_due.items():
         await tasks.drop(tx, lane, keys)
     await tasks.make_due(tx, changes.due)
@@ -197,12 +206,6 @@ _SAVED: Final = (
     ("delivered_at", "timestamptz"),
     ("completed_at", "timestamptz"),
 )
-
-
-async def _save_orders(tx: Tx, orders: Sequence[Order]) -> None:
-    if not orders:
-        return
-    await update(tx, "orders", columns_of(orders, _SAVED_KEY), columns_of(orders, _SAVED))
 
 
 _STORE_FINGERPRINTS = """

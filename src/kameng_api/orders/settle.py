@@ -12,8 +12,8 @@ from kameng_api.orders import changes as writing
 from kameng_api.orders import queries
 from kameng_api.orders.absorb import News, absorb, reversal_refund_no
 from kameng_api.orders.changes import Changes
-from kameng_api.suppliers import actions as suppliers
 from kameng_api.suppliers import queries as attempts_of
+from kameng_api.suppliers.actions import Evidence
 from kameng_api.suppliers.port import Reversed
 from kameng_api.suppliers.rules import Attempt
 from kameng_api.tasks import actions as tasks
@@ -42,12 +42,8 @@ async def settle(tx: Tx, keyring: Keyring, settlements: Sequence[Settlement]) ->
     # Attempts are read again under the order's lock: another process may have settled them a moment ago.
     siblings = await attempts_of.list_of_orders(tx, list(orders))
     now: datetime = (await fetch(tx, "SELECT now() AS now"))[0]["now"]
-    await suppliers.store_answers(
-        tx,
-        keyring,
-        [suppliers.Evidence(s.news.book_id, s.news.attempt_id, s.news.beat, s.news.answer) for s in known],
-    )
     changes = Changes()
+    changes.evidence = [Evidence(s.news.book_id, s.news.attempt_id, s.news.beat, s.news.answer) for s in known]
     seen_reversals: set[str] = set()
     for s in known:
         key = (s.news.book_id, s.news.attempt_id)

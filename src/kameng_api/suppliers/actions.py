@@ -8,10 +8,11 @@ from uuid import UUID
 
 import orjson
 
+from kameng_api.kit import sets
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Tx
 from kameng_api.kit.ids import new_ulid
-from kameng_api.kit.sets import Column, columns_of, insert, update
+from kameng_api.kit.sets import Column, Part, columns_of
 from kameng_api.suppliers.port import Answer
 from kameng_api.suppliers.queries import callback_binding
 from kameng_api.suppliers.rules import Attempt, outcome_word
@@ -33,11 +34,9 @@ _OPENED: Final = (
 )
 
 
-async def open_attempts(tx: Tx, attempts: Sequence[Attempt]) -> None:
+def parts_of_opened(attempts: Sequence[Attempt]) -> list[Part]:
     """Write attempts with our reference before anything is sent. One live attempt per order is the database's own rule."""
-    if not attempts:
-        return
-    await insert(tx, "attempts", columns_of(attempts, _OPENED))
+    return [sets.inserting("attempts", columns_of(attempts, _OPENED))] if attempts else []
 
 
 _SAVED_KEY: Final = (("book_id", "bigint"), ("attempt_id", "uuid"))
@@ -56,11 +55,9 @@ _SAVED: Final = (
 )
 
 
-async def save_attempts(tx: Tx, attempts: Sequence[Attempt]) -> None:
+def parts_of_saved(attempts: Sequence[Attempt]) -> list[Part]:
     """Write what changed under the order's lock."""
-    if not attempts:
-        return
-    await update(tx, "attempts", columns_of(attempts, _SAVED_KEY), columns_of(attempts, _SAVED))
+    return [sets.updating("attempts", columns_of(attempts, _SAVED_KEY), columns_of(attempts, _SAVED))] if attempts else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +70,12 @@ class Evidence:
     answer: Answer
 
 
-async def store_answers(tx: Tx, keyring: Keyring, evidence: Sequence[Evidence]) -> None:
+def parts_of_answers(keyring: Keyring, evidence: Sequence[Evidence]) -> list[Part]:
     """Facts are never fenced: every answer is kept, encrypted, whether or not it changes anything."""
     if not evidence:
-        return
+        return []
     ids = [new_ulid() for _ in evidence]
-    await insert(
-        tx,
+    part = sets.inserting(
         "supplier_answers",
         [
             Column("answer_id", "uuid", ids),
@@ -88,13 +84,15 @@ async def store_answers(tx: Tx, keyring: Keyring, evidence: Sequence[Evidence]) 
             Column("beat", "text", [e.beat for e in evidence]),
             Column("outcome", "text", [outcome_word(e.answer.outcome) for e in evidence]),
             Column("http_status", "smallint", [e.answer.http_status for e in evidence]),
-            Column(
-                "raw_sealed",
-                "bytea",
-                [keyring.seal(e.answer.raw, b"supplier_answers:" + i.bytes) if e.answer.raw else None for e, i in zip(evidence, ids, strict=True)],
-            ),
+            Column("raw_sealed", "bytea", [_sealed(keyring, e, i) for e, i in zip(evidence, ids, strict=True)]),
         ],
     )
+    return [part]
+
+
+def _sealed(keyring: Keyring, evidence: Evidence, answer_id: UUID) -> bytes | None:
+    raw = evidence.answer.raw
+    return keyring.seal(raw, b"supplier_answers:" + answer_id.bytes) if raw else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +110,7 @@ async def store_callbacks(tx: Tx, keyring: Keyring, arrivals: Sequence[Arrival])
     """Keep what suppliers called us with, believed or not. Returns an id each, in order."""
     ids = [new_ulid() for _ in arrivals]
     plain = [orjson.dumps(dict(a.headers)) + b"\n" + a.body for a in arrivals]
-    await insert(
-        tx,
+    part = sets.inserting(
         "supplier_callbacks",
         [
             Column("callback_id", "uuid", ids),
@@ -125,4 +122,5 @@ async def store_callbacks(tx: Tx, keyring: Keyring, arrivals: Sequence[Arrival])
             Column("attempt_id", "uuid", [a.attempt[1] if a.attempt else None for a in arrivals]),
         ],
     )
+    await sets.write(tx, [part])
     return ids

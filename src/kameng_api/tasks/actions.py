@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
+from kameng_api.kit import sets
 from kameng_api.kit.db import Tx, execute, fetch
-from kameng_api.kit.sets import Column, insert
-from kameng_api.tasks.rules import Due, Task
+from kameng_api.kit.sets import Part, columns_of
+from kameng_api.tasks.rules import Due, Task, earliest
 
 # A task that is running now stays with its owner, whose completion sees `run_at` moved and leaves the row (see _COMPLETE).
 _MAKE_DUE = """
@@ -96,22 +97,18 @@ RETURNING t.book_id, t.ref
 async def make_due(tx: Tx, items: Sequence[Due]) -> None:
     """Make work due. Due twice is due once, at the earlier time; work that is running now will run once more."""
     if items:
-        await execute(tx, _MAKE_DUE, *_columns(items))
+        await execute(tx, _MAKE_DUE, *_columns(earliest(items)))
 
 
 async def make_new_due(tx: Tx, items: Sequence[Due]) -> None:
     """`make_due` for refs that were born in this transaction; cheaper, and a conflict is a bug that raises."""
+    await sets.write(tx, parts_of_new(items))
+
+
+def parts_of_new(items: Sequence[Due]) -> list[Part]:
+    """`make_new_due` as a part of a larger write."""
     assert all(i.run_at is None for i in items), "born due"
-    if items:
-        await insert(
-            tx,
-            "tasks",
-            [
-                Column("ref", "uuid", [i.ref for i in items]),
-                Column("book_id", "bigint", [i.book_id for i in items]),
-                Column("lane", "text", [i.lane for i in items]),
-            ],
-        )
+    return [sets.inserting("tasks", columns_of(items, (("ref", "uuid"), ("book_id", "bigint"), ("lane", "text"))))] if items else []
 
 
 def _columns(items: Sequence[Due]) -> tuple[list[int], list[str], list[UUID], list[datetime | None]]:

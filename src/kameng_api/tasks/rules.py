@@ -1,5 +1,6 @@
 """What a task is, and when a failed one is tried again. No I/O."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -25,6 +26,17 @@ class Due:
     lane: str
     ref: UUID
     run_at: datetime | None = None
+
+
+def earliest(items: Iterable[Due]) -> list[Due]:
+    """Each piece of work once, at its earliest time: two answers about one attempt in one commit make it due twice."""
+    kept: dict[tuple[int, str, UUID], Due] = {}
+    for item in items:
+        key = (item.book_id, item.lane, item.ref)
+        before = kept.get(key)
+        if before is None or (before.run_at is not None and (item.run_at is None or item.run_at < before.run_at)):
+            kept[key] = item
+    return list(kept.values())
 
 
 @dataclass(frozen=True, slots=True)

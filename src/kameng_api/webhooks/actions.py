@@ -220,7 +220,9 @@ def _notify_aad(book_id: int) -> bytes:
 # Looked at without a lock, so that an idle tick writes nothing.
 _ANY = f"""
 SELECT EXISTS (
-  SELECT 1 FROM fanout_marks m JOIN events e ON e.xid >= m.upto_xid AND e.xid < {queries.HORIZON}
+  SELECT 1 FROM fanout_marks m
+  CROSS JOIN LATERAL (SELECT e.xid FROM events e WHERE e.xid >= m.upto_xid ORDER BY e.xid LIMIT 1) AS first
+  WHERE first.xid < {queries.HORIZON}
 ) AS any
 """
 
