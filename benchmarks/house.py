@@ -1,6 +1,7 @@
 """A whole house for one benchmark: servers of its own on the real disk, migrations, a small shop, merchants with money, and its processes."""
 
 import asyncio
+import fcntl
 import json
 import secrets
 import shutil
@@ -35,6 +36,7 @@ from kameng_api.merchants import queries as merchants_of
 from kameng_api.settings import Settings
 from kameng_api.webhooks import actions as webhooks
 
+BASE = ROOT / "var" / "bench"  # on the disk of the checkout: in a folder that is memory, fsync costs nothing
 SKU: Final = "mobile-cn-100"
 PRODUCT_CODE: Final = "hf-100"
 TARGET: Final = "13800138000"  # the contract's own example number
@@ -208,10 +210,20 @@ def migrate(found: servers.Servers) -> None:
 @asynccontextmanager
 async def open_house(name: str, *, merchants_count: int = 0) -> AsyncIterator[House]:
     """Servers in `var/bench/NAME` with the default settings (fsync on), thrown away at the end."""
-    var = ROOT / "var" / "bench" / name
-    if var.exists():
-        await asyncio.to_thread(_clear, var)
-    var.mkdir(parents=True)
+    var = BASE / name
+    BASE.mkdir(parents=True, exist_ok=True)
+    with (BASE / f"{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failed(f"another run of {name} stands in {var}") from None
+        async with _standing(name, var, merchants_count) as house:
+            yield house
+
+
+@asynccontextmanager
+async def _standing(name: str, var: Path, merchants_count: int) -> AsyncIterator[House]:
+    await asyncio.to_thread(_make_room, var)
     say(f"· {name}: starting PostgreSQL and Redis, migrating")
     try:
         found = await asyncio.to_thread(embedded.start, var)
@@ -250,6 +262,12 @@ def _roots(var: Path) -> dict[str, int]:
     if status.postgres.pid is None or status.redis.pid is None:
         raise Failed("the embedded servers did not start")
     return {"postgres": status.postgres.pid, "redis": status.redis.pid}
+
+
+def _make_room(var: Path) -> None:
+    if var.exists():  # of a run that was killed
+        _clear(var)
+    var.mkdir()
 
 
 def _clear(var: Path) -> None:

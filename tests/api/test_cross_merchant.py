@@ -160,17 +160,19 @@ def _filled(row: Access) -> str:
 async def test_without_its_scope_an_endpoint_is_closed(street: Street, database: Database, settings: Settings, row: Access) -> None:
     others = [scope for scope in ALL_SCOPES if scope != row.scope]
     narrow = await make_key(database, settings, street.owner.merchant_id, scopes=others)
-    problem = is_problem(await street.client.send(row.method, _filled(row), BODIES.get(f"{row.method} {row.template}"), key=narrow), 403, "scope_missing")
+    body = BODIES.get(f"{row.method} {row.template}")
+    problem = is_problem(await street.client.send(row.method, _filled(row), body, key=narrow), 403, "scope_missing")
     assert problem["scope"] == row.scope
     only = await make_key(database, settings, street.owner.merchant_id, scopes=[str(row.scope)])
-    answer = await street.client.send(row.method, _filled(row), BODIES.get(f"{row.method} {row.template}"), key=only)
+    answer = await street.client.send(row.method, _filled(row), body, key=only)
     assert answer.status_code not in (401, 403), answer.text
 
 
 @pytest.mark.parametrize("row", [r for r in TABLE if r.test_only], ids=lambda r: f"{r.method} {r.template}")
 async def test_helpers_of_the_test_environment_do_not_exist_for_live_keys(street: Street, row: Access) -> None:
-    answer = await street.client.send(row.method, _filled(row), BODIES.get(f"{row.method} {row.template}"), key=street.strangers["the same merchant, live"])
-    nowhere = await street.client.send(row.method, "/v1/test/nothing", {}, key=street.strangers["the same merchant, live"])
+    live = street.strangers["the same merchant, live"]
+    answer = await street.client.send(row.method, _filled(row), BODIES.get(f"{row.method} {row.template}"), key=live)
+    nowhere = await street.client.send(row.method, "/v1/test/nothing", {}, key=live)
     is_problem(answer, 404, "not_found")
     assert {k: v for k, v in answer.json().items() if k not in ("request_id", "instance")} == {
         k: v for k, v in nowhere.json().items() if k not in ("request_id", "instance")

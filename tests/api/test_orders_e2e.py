@@ -40,7 +40,7 @@ async def house(database: Database, settings: Settings, simulator: Simulator) ->
     merchant = await make_merchant(database, here)
     server = uvicorn.Server(uvicorn.Config(build_app(here), port=port, log_level="warning", proxy_headers=False))
     serving = asyncio.create_task(server.serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110  uvicorn tells in no other way
         await asyncio.sleep(0.02)
     async with running_worker(here), Client(key=merchant.key, base_url=here.base_url) as client:
         yield client, merchant

@@ -1,6 +1,7 @@
 """The benchmarks in miniature: they run to their last line, and they notice what must not count."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from benchmarks.generator import Generator
 from benchmarks.house import open_house
 from benchmarks.machine import Failed
 
-from benchmarks import accept, drain, hot, scale
+from benchmarks import accept, drain, hot, house, scale
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +22,8 @@ def _last_line(printed: str) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def in_miniature(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_miniature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(house, "BASE", tmp_path / "bench")
     for module in (accept, hot, scale):
         monkeypatch.setattr(module, "MERCHANTS", 4)
         monkeypatch.setattr(module, "ROUNDS", 1)
@@ -54,9 +56,12 @@ async def test_the_filled_database_has_the_shape_of_the_real_one(capsys: pytest.
 
 
 async def test_an_answer_that_is_no_201_is_no_success() -> None:
-    async with open_house("smoke", merchants_count=1) as house:
-        _, port = await house.api()
-        load = await Generator.start(house)
+    async with open_house("smoke", merchants_count=1) as small:
+        _, port = await small.api()
+        load = await Generator.start(small)
+        with pytest.raises(Failed, match="another run"):
+            async with open_house("smoke"):
+                pass
         with pytest.raises(Failed, match="404"):
             await load.round(port, path="/v1/nowhere", seconds=0.2, warm_s=0, orders=3)
         await load.round(port, seconds=0.2, warm_s=0, orders=3)

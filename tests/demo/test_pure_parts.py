@@ -96,6 +96,18 @@ def test_the_codes_shown_must_be_those_that_were_delivered() -> None:
     assert "other codes" in str(checks.judge_deliveries([order], [_unit("r1", 1)]))
 
 
+def test_a_callback_nobody_took_is_told_with_the_answer() -> None:
+    def called(reference: str, status: str, answer: int) -> dict[str, object]:
+        return {"reference": reference, "status": status, "answer": answer, "acknowledged": int(answer == 200)}
+
+    orders = [Delivered("ord_1", 1, frozenset({"r1"}))]
+    lost = called("r1", "SUCCESS", 0)
+    assert checks.judge_callbacks(orders, [called("r1", "SUCCESS", 200), called("of somebody else", "SUCCESS", 500)]) is None
+    assert checks.judge_callbacks(orders, [lost, called("r1", "SUCCESS", 200)]) is None
+    assert "SUCCESS was answered not at all" in str(checks.judge_callbacks(orders, [lost]))
+    assert "REVERSED was answered 401" in str(checks.judge_callbacks(orders, [called("r1", "SUCCESS", 200), called("r1", "REVERSED", 401)]))
+
+
 def _event(n: int, kind: str, order_id: str) -> dict[str, object]:
     return {"id": f"evt_{n}", "type": kind, "data": {"id": order_id}}
 

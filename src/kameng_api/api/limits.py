@@ -103,7 +103,7 @@ class Memory:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self.asking: Gatherer[tuple[Budget, bytes], Verdict] = Gatherer(self._ask, largest=_LARGEST_FLUSH, in_flight=2)
+        self.asking: Gatherer[tuple[Budget, bytes], Verdict] = Gatherer(self._ask, largest=_LARGEST_FLUSH, in_flight=1)
         self._resting_until = 0.0
         self.down = False
         """True from a failure to the next success."""

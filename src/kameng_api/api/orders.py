@@ -1,7 +1,6 @@
 """Orders at the door: placed through group commit, read back in the same words, cancelled before dispatch."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -14,14 +13,15 @@ from pydantic import AfterValidator, Field, field_validator
 from kameng_api.api.deps import CalledBy, Door, InDoor, caller_of, door_of
 from kameng_api.api.order_schemas import CodesEnvelope, OrderList, OrderResource, OrderValidation, RefundList, Timeline
 from kameng_api.api.routes import StrictRoute, WireModel
+from kameng_api.api.wire import Instant, Limit
 from kameng_api.kit import paging, traces
 from kameng_api.kit.crypto import delivery_envelope
 from kameng_api.kit.db import Tx
-from kameng_api.kit.errors import NotFound, Problem, StateConflict, Unavailable
+from kameng_api.kit.errors import FieldError, Invalid, NotFound, Problem, StateConflict, Unavailable
 from kameng_api.kit.gather import Gatherer
 from kameng_api.kit.ids import parse_public_id, parse_ulid, public_id, ulid_text
 from kameng_api.kit.money import format_amount, parse_amount
-from kameng_api.kit.public_address import check_url
+from kameng_api.kit.public_address import UrlRefused, check_url
 from kameng_api.ledger import queries as ledger
 from kameng_api.merchants import queries as merchants
 from kameng_api.merchants.rules import Caller
@@ -134,7 +134,10 @@ async def place_order(body: OrderBody, request: Request) -> Response:
 
 def _request_of(body: OrderBody, door: Door) -> OrderRequest:
     if body.notify_url is not None:
-        check_url(body.notify_url, development=door.settings.webhook_development)
+        try:
+            check_url(body.notify_url, development=door.settings.webhook_development)
+        except UrlRefused as refused:
+            raise Invalid(errors=[FieldError("/notify_url", "url_refused", str(refused))]) from None
     return OrderRequest(
         merchant_order_no=body.merchant_order_no,
         sku=body.sku,
@@ -198,10 +201,10 @@ async def list_orders(
     door: InDoor,
     caller: CalledBy,
     status: Annotated[Status | None, Query()] = None,
-    created_from: Annotated[datetime | None, Query()] = None,
-    created_to: Annotated[datetime | None, Query()] = None,
+    created_from: Annotated[Instant | None, Query()] = None,
+    created_to: Annotated[Instant | None, Query()] = None,
     cursor: Annotated[str | None, Query(max_length=1024)] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Limit = 20,
 ) -> Response:
     """Your orders, newest first."""
     filters = (status or "", str(created_from or ""), str(created_to or ""))

@@ -63,7 +63,9 @@ async def show_signed_text(request: Request) -> Any:
     }
 
 
-@router.post("/v1/test/balance", response_model=Balance, summary="Set play money")
+@router.post(
+    "/v1/test/balance", status_code=201, response_model=Balance, responses={200: {"model": Balance}}, summary="Set play money"
+)
 async def set_balance(wanted: SetBalance, door: InDoor, caller: CalledBy) -> Response:
     available, most = parse_amount(wanted.available), parse_amount(door.settings.test_credit_limit)
     if caller.environment != "test":

@@ -86,6 +86,22 @@ def judge_deliveries(orders: Sequence[Delivered], log: Iterable[Mapping[str, Any
     return few(troubles)
 
 
+def judge_callbacks(orders: Sequence[Delivered], log: Iterable[Mapping[str, Any]]) -> str | None:
+    """Whatever the suppliers called back about our orders was acknowledged, at the latest when it was sent again."""
+    owner = {reference: order for order in orders for reference in order.references}
+    answers: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in log:
+        if row["reference"] in owner:
+            answers.setdefault((row["reference"], row["status"]), []).append(row)
+    return few(
+        [
+            f"{owner[reference].order_id}: {status} was answered {rows[-1]['answer'] or 'not at all'}"
+            for (reference, status), rows in answers.items()
+            if not any(row["acknowledged"] for row in rows)
+        ]
+    )
+
+
 def judge_webhooks(
     events: Sequence[Mapping[str, Any]], orders: Sequence[Mapping[str, Any]], received: Sequence[Mapping[str, Any]], secrets: Iterable[str]
 ) -> str | None:

@@ -32,12 +32,15 @@ def _read(answer: httpx.Response, *, well: tuple[int, ...] = (200, 201, 202)) ->
 
 
 async def _until_answered(send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
-    """No answer, or a 5xx: unknown, so the same body and number again, signed anew. See `was_sent_again`."""
+    """No answer, or a 5xx: unknown, so the same body and number again, signed anew; see `was_sent_again`. 429: when it says."""
     deadline = time.monotonic() + _NO_ANSWER_S
     again = False
     while True:
         try:
             answer = await send()
+            if answer.status_code == 429 and time.monotonic() < deadline:
+                await asyncio.sleep(float(answer.headers.get("retry-after", "1")))
+                continue  # nothing was done
             if answer.status_code < 500 or time.monotonic() > deadline:
                 answer.extensions[_AGAIN] = again
                 return answer

@@ -38,6 +38,7 @@ class Ending:
             ("every notify_url was called", lambda: self._patiently(self._notified)),
             ("balances and fund flows add up", self._money),
             ("the suppliers delivered each unit once", self._deliveries),
+            ("every callback of the suppliers was taken", self._callbacks),
             ("the books hold (every transfer and order checked)", self._invariants),
             ("no work was given up, nothing contradicts itself", self._given_up),
         ]
@@ -95,6 +96,12 @@ class Ending:
         return None
 
     async def _deliveries(self) -> str | None:
+        return checks.judge_deliveries(await self._delivered(), await self._suppliers_log("deliveries"))
+
+    async def _callbacks(self) -> str | None:
+        return checks.judge_callbacks(await self._delivered(), await self._suppliers_log("callbacks"))
+
+    async def _delivered(self) -> list[Delivered]:
         at_once = asyncio.Semaphore(_AT_ONCE)
 
         async def one(bought: Bought) -> Delivered:
@@ -104,13 +111,12 @@ class Ending:
             codes = frozenset((code["code"], code.get("pin") or None) for code in bought.codes)
             return Delivered(case["id"], case["delivered_quantity"], references, codes)
 
-        orders = await asyncio.gather(*(one(bought) for bought in self._bought))
-        return checks.judge_deliveries(orders, await self._delivery_log())
+        return await asyncio.gather(*(one(bought) for bought in self._bought))
 
-    async def _delivery_log(self) -> list[dict[str, Any]]:
+    async def _suppliers_log(self, name: str) -> list[dict[str, Any]]:
         headers, rows, after = {"Authorization": f"Bearer {self._at.simulator_token}"}, [], 0
         while True:
-            url = f"{self._at.simulator_url}/sim/deliveries"
+            url = f"{self._at.simulator_url}/sim/{name}"
             answer = await self._http.get(url, params={"after": after, "limit": 5000}, headers=headers)
             page = answer.raise_for_status().json()
             rows += page["items"]

@@ -93,6 +93,7 @@ def configure(level: str = "INFO", *, json: bool = True, stream: TextIO | None =
         library = logging.getLogger(name)
         library.handlers.clear()
         library.propagate = True
+        library.setLevel(logging.NOTSET)  # ours counts, whatever a library set before
     # An access line a request is a second log of the same fact; at DEBUG the drivers print values.
     for name in ("uvicorn.access", "httpx", "sqlalchemy", "asyncpg", "arq"):
         logging.getLogger(name).setLevel(max(number, logging.WARNING))

@@ -219,10 +219,8 @@ def _notify_aad(book_id: int) -> bytes:
 
 # Looked at without a lock, so that an idle tick writes nothing.
 _ANY = f"""
-SELECT EXISTS (
-  SELECT 1 FROM fanout_marks m
-  CROSS JOIN LATERAL (SELECT e.xid FROM events e WHERE e.xid >= m.upto_xid ORDER BY e.xid LIMIT 1) AS first
-  WHERE first.xid < {queries.HORIZON}
+SELECT coalesce(
+  (SELECT xid FROM events WHERE xid >= (SELECT min(upto_xid) FROM fanout_marks) ORDER BY xid LIMIT 1) < {queries.HORIZON}, false
 ) AS any
 """
 
