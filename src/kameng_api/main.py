@@ -1,7 +1,6 @@
 """The HTTP process: settings in, app out. Nothing happens at import."""
 
 import asyncio
-import gc
 import resource
 import signal
 from collections.abc import AsyncIterator
@@ -35,6 +34,7 @@ from kameng_api.kit.db import Database
 from kameng_api.kit.doorbell import Doorbell
 from kameng_api.kit.fresh import Fresh
 from kameng_api.kit.http import build_client
+from kameng_api.kit.memory import settle_memory
 from kameng_api.settings import Settings
 from kameng_api.suppliers.connections import Connections
 
@@ -224,8 +224,7 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=_DRAIN_S,
     )
-    gc.collect()
-    gc.freeze()  # what was made until now stays for ever: no collection need look at it again
+    settle_memory()
     _Server(config, app, _DRAIN_NOTICE_S if settings.mode == "live" else 0.0).run()
     traces.stop()
 

@@ -36,6 +36,7 @@ from kameng_api.kit.db import Database
 from kameng_api.kit.doorbell import QUEUE, deserialize, serialize
 from kameng_api.kit.fresh import Fresh
 from kameng_api.kit.http import build_client
+from kameng_api.kit.memory import settle_memory
 from kameng_api.settings import Settings
 from kameng_api.suppliers.connections import Connections
 from kameng_api.suppliers.registry import list_adapters
@@ -107,6 +108,7 @@ async def work(settings: Settings, stopping: asyncio.Event | None = None) -> Non
     parse_sinks([sink.get_secret_value() for sink in settings.alarm_sinks])  # nor is the first alarm the moment to find a typing error
     stopping = stopping or _stop_on_signals()
     desk = await open_desk(settings)
+    settle_memory()
     bells = Bells()
     desk.buyer.on_room = lambda: bells.ring_job("orders.submit")
     desk.buyer.on_settled = bells.ring_after_settling

@@ -93,7 +93,7 @@ def _sort(
             hints.append(attempt)
             done.append(task)
         else:
-            trusted.append((attempt.channel_id, Settlement(news, task)))
+            trusted.append((attempt.channel_id, Settlement(news, task, attempt.order_id)))
     return trusted, hints, done
 
 

@@ -154,7 +154,7 @@ class Buyer:
     async def submit(self, limit: int) -> int:
         """See the function of the same name."""
         room = min(limit, _CLAIM_AT_ONCE, self._buying.room())
-        if room <= 0:
+        if room * 2 < min(limit, self._buying.limit):  # a claim costs its round trips whatever its size: wait for room
             return 0
         claimed_at = time.monotonic()  # before the lease begins: never later than the database says
         around = Surroundings(self._catalog.current, self._unhealthy.current, self._room_of_channels())
@@ -210,7 +210,7 @@ class Buyer:
         return len(claimed)
 
     def _room_again(self) -> None:
-        if self._buying.room() * 4 >= self._buying.limit:
+        if self._buying.room() * 2 >= self._buying.limit:
             self.on_room()
 
     def _room_of_channels(self) -> dict[str, int]:
@@ -247,7 +247,7 @@ class Buyer:
             self._buying.leave(channel.channel_id)
             self._room_again()
         news = self._news(submission.attempt_key, "place", answer, supplier, submission.sku)
-        await self.tell(channel.channel_id, Settlement(news, submission.task))
+        await self.tell(channel.channel_id, Settlement(news, submission.task, submission.order_key[1]))
 
     def _connected(self, channel: Channel) -> Supplier | None:
         try:
@@ -271,7 +271,7 @@ class Buyer:
         finally:
             self._asking.leave(attempt.channel_id)
         news = self._news(attempt.key, "look_up", answer, supplier, question.sku)
-        await self.tell(attempt.channel_id, Settlement(news, question.task))
+        await self.tell(attempt.channel_id, Settlement(news, question.task, attempt.order_id))
 
     async def _call(self, call: Coroutine[Any, Any, Answer] | Awaitable[Answer]) -> Answer:
         try:

@@ -15,7 +15,7 @@ _log = structlog.get_logger()
 
 def serialize(job: dict[str, Any]) -> bytes:
     """JSON, never pickle: whoever can write Redis must not run code here."""
-    return json.dumps(job).encode()
+    return json.dumps(job, default=str).encode()
 
 
 def deserialize(text: bytes) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import orjson
 from kameng_api.catalog import rules as catalog
 from kameng_api.catalog.rules import Snapshot
 from kameng_api.kit.crypto import Keyring
-from kameng_api.kit.db import Tx, fetch
+from kameng_api.kit.db import Tx
 from kameng_api.kit.ids import book_reference, new_ulid
 from kameng_api.ledger import rules as books
 from kameng_api.orders import changes as writing
@@ -82,9 +82,8 @@ async def dispatch_claimed(tx: Tx, keyring: Keyring, around: Surroundings, claim
     round_ = Round(len(claimed))
     if not claimed:
         return round_
-    orders = await queries.lock_orders(tx, [t.key for t in claimed])
+    now, orders = await queries.lock_orders_now(tx, [t.key for t in claimed])
     attempts = await attempts_of.list_of_orders(tx, [t.key for t in claimed])
-    now: datetime = (await fetch(tx, "SELECT now() AS now"))[0]["now"]
     around = replace(around, room=dict(around.room))  # counted down while attempts are opened
     changes = Changes()
     done: list[Task] = []

@@ -14,7 +14,7 @@ COLUMNS = tuple(f.name for f in fields(Order))
 _SELECT = ", ".join(f"o.{c}" for c in COLUMNS)
 
 _LOCK = f"""
-SELECT {_SELECT} FROM unnest($1::bigint[], $2::uuid[]) AS k (book_id, order_id)
+SELECT {_SELECT}, now() AS tx_now FROM unnest($1::bigint[], $2::uuid[]) AS k (book_id, order_id)
 JOIN orders o ON o.book_id = k.book_id AND o.order_id = k.order_id
 ORDER BY o.book_id, o.order_id
 FOR NO KEY UPDATE OF o
@@ -28,14 +28,22 @@ LEFT JOIN (unnest($1::bigint[], $2::text[]) AS k (book_id, merchant_order_no)
 
 
 def order_from(row: Any) -> Order:
-    return Order(**{c: row[c] for c in COLUMNS})
+    """A row selected as COLUMNS, which stand in the order of the dataclass."""
+    return Order(*row)
 
 
 async def lock_orders(tx: Tx, keys: Sequence[tuple[int, UUID]]) -> dict[tuple[int, UUID], Order]:
     """Row-lock orders in sorted order until `tx` ends. Orders are locked before accounts, everywhere."""
+    return (await lock_orders_now(tx, keys))[1]
+
+
+async def lock_orders_now(tx: Tx, keys: Sequence[tuple[int, UUID]]) -> tuple[datetime, dict[tuple[int, UUID], Order]]:
+    """`lock_orders`, and the transaction's time by the database's clock."""
     ordered = sorted(set(keys))
     rows = await fetch(tx, _LOCK, [k[0] for k in ordered], [k[1] for k in ordered])
-    return {(r["book_id"], r["order_id"]): order_from(r) for r in rows}
+    found = {order.key: order for order in (order_from(r[:-1]) for r in rows)}
+    now = rows[0]["tx_now"] if rows else (await fetch(tx, "SELECT now() AS now"))[0]["now"]
+    return now, found
 
 
 async def find_by_numbers(
@@ -43,7 +51,7 @@ async def find_by_numbers(
 ) -> tuple[datetime, dict[tuple[int, str], Order]]:
     """(the transaction's time, (book, merchant_order_no) → order) for those that exist."""
     rows = await fetch(tx, _BY_NUMBERS, [n[0] for n in numbers], [n[1] for n in numbers])
-    found = {(r["book_id"], r["merchant_order_no"]): order_from(r) for r in rows if r["book_id"] is not None}
+    found = {(r["book_id"], r["merchant_order_no"]): order_from(r[1:]) for r in rows if r["book_id"] is not None}
     return rows[0]["tx_now"], found
 
 

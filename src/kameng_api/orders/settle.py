@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from uuid import UUID
 
 from kameng_api.kit.crypto import Keyring
@@ -35,20 +34,18 @@ async def settle(tx: Tx, keyring: Keyring, settlements: Sequence[Settlement]) ->
     Facts are not fenced: the answer of a worker that lost its lease is applied all the same, and changes nothing twice. Returns the
     status of each order afterwards ("" where the attempt does not exist).
     """
-    found = await attempts_of.find_attempts(tx, [(s.news.book_id, s.news.attempt_id) for s in settlements])
-    known = [s for s in settlements if (s.news.book_id, s.news.attempt_id) in found]
-    order_of = {key: (a.book_id, a.order_id) for key, a in found.items()}
-    orders = await queries.lock_orders(tx, list(order_of.values()))
-    # Attempts are read again under the order's lock: another process may have settled them a moment ago.
+    order_of = await _orders_of(tx, settlements)
+    now, orders = await queries.lock_orders_now(tx, list(order_of.values()))
+    # Attempts are read under the order's lock: another process may have settled them a moment ago.
     siblings = await attempts_of.list_of_orders(tx, list(orders))
-    now: datetime = (await fetch(tx, "SELECT now() AS now"))[0]["now"]
+    attempts = {a.key: a for of_order in siblings.values() for a in of_order}
+    known = [s for s in settlements if (s.news.book_id, s.news.attempt_id) in attempts]
     changes = Changes()
     changes.evidence = [Evidence(s.news.book_id, s.news.attempt_id, s.news.beat, s.news.answer) for s in known]
     seen_reversals: set[str] = set()
     for s in known:
-        key = (s.news.book_id, s.news.attempt_id)
-        order = orders[order_of[key]]
-        attempt = next(a for a in siblings[order.key] if a.key == key)
+        attempt = attempts[s.news.book_id, s.news.attempt_id]
+        order = orders[attempt.book_id, attempt.order_id]
         news = await _with_known_reversal(tx, s.news, attempt, seen_reversals)
         absorb(order, attempt, siblings[order.key], news, now, changes)
     mine = {(t.lane, t.key): t for s in settlements if (t := s.task) is not None}
@@ -63,12 +60,17 @@ async def settle(tx: Tx, keyring: Keyring, settlements: Sequence[Settlement]) ->
     # A task that somebody else took over, or finished, is made due like any other.
     await tasks.make_due(tx, [Due(t.book_id, t.lane, t.ref, at) for t, at, _ in again if t.key not in ours])
     await tasks.complete(tx, list(mine.values()))
-    return [
-        orders[order_of[s.news.book_id, s.news.attempt_id]].status
-        if (s.news.book_id, s.news.attempt_id) in order_of
-        else ""
-        for s in settlements
-    ]
+    found = (attempts.get((s.news.book_id, s.news.attempt_id)) for s in settlements)
+    return [orders[a.book_id, a.order_id].status if a is not None else "" for a in found]
+
+
+async def _orders_of(tx: Tx, settlements: Sequence[Settlement]) -> dict[tuple[int, UUID], tuple[int, UUID]]:
+    """(book, attempt) → (book, order), asking the database only for what the settlements do not say themselves."""
+    order_of = {(s.news.book_id, s.news.attempt_id): (s.news.book_id, s.order_id) for s in settlements if s.order_id is not None}
+    unsaid = [(s.news.book_id, s.news.attempt_id) for s in settlements if s.order_id is None]
+    if unsaid:
+        order_of |= {key: (a.book_id, a.order_id) for key, a in (await attempts_of.find_attempts(tx, unsaid)).items()}
+    return order_of
 
 
 async def _with_known_reversal(tx: Tx, news: News, attempt: Attempt, seen: set[str]) -> News:

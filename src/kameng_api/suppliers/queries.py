@@ -26,7 +26,7 @@ async def list_of_orders(tx: Tx, orders: Sequence[tuple[int, UUID]]) -> dict[tup
     """(book, order) → its attempts in order. Read them under the order's lock when they will be changed."""
     found: dict[tuple[int, UUID], list[Attempt]] = {key: [] for key in orders}
     for r in await fetch(tx, _OF_ORDERS, [k[0] for k in orders], [k[1] for k in orders]):
-        attempt = Attempt(**r)
+        attempt = Attempt(*r)
         found[attempt.book_id, attempt.order_id].append(attempt)
     return found
 
@@ -34,7 +34,7 @@ async def list_of_orders(tx: Tx, orders: Sequence[tuple[int, UUID]]) -> dict[tup
 async def find_attempts(tx: Tx, keys: Sequence[tuple[int, UUID]]) -> dict[tuple[int, UUID], Attempt]:
     """(book, attempt) → attempt, for those that exist."""
     rows = await fetch(tx, _BY_ID, [k[0] for k in keys], [k[1] for k in keys])
-    return {(r["book_id"], r["attempt_id"]): Attempt(**r) for r in rows}
+    return {(r["book_id"], r["attempt_id"]): Attempt(*r) for r in rows}
 
 
 _HEALTH = """

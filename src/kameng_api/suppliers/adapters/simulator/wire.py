@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any, Final
 
+import orjson
+
 from kameng_api.kit.money import format_amount, parse_amount
 from kameng_api.suppliers.port import Purchase
 
@@ -31,7 +33,7 @@ def is_signed(secret: str, params: Mapping[str, str]) -> bool:
 def signed_body(secret: str, app_key: str, now_s: int, nonce: str, params: Mapping[str, str]) -> bytes:
     complete = {**params, "app_key": app_key, "timestamp": str(now_s), "nonce": nonce}
     complete["sign"] = sign(secret, complete)
-    return json.dumps(complete, ensure_ascii=False, separators=(",", ":")).encode()
+    return orjson.dumps(complete)
 
 
 def order_params(purchase: Purchase) -> dict[str, str]:
