@@ -59,13 +59,13 @@ class Settings(BaseSettings):
 
     webhook_development: bool = False
     """Lets webhooks go to loopback over http. Refused in live mode."""
-    webhook_concurrency: int = Field(default=100, ge=1)
+    webhook_concurrency: int = Field(default=200, ge=1)
     webhook_per_endpoint: int = Field(default=50, ge=1)
 
     simulator_token: SecretStr | None = None
     """The control token of the supplier simulator; with it `/admin/v1/simulator/{supplier}/knobs` can turn its knobs."""
 
-    supplier_concurrency: int = Field(default=100, ge=1)
+    supplier_concurrency: int = Field(default=200, ge=1)
     """Supplier calls in flight per worker process."""
     supplier_timeout_s: float = Field(default=30.0, gt=0, le=120)
     lease_s: int = Field(default=60, ge=5)

@@ -2,12 +2,11 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from importlib import metadata
 
-import pytest
-from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 from tests.house.repository import ROOT, modules
 
 # Imported under another name than they are installed by.
@@ -55,10 +54,11 @@ def _imported() -> dict[str, set[str]]:
     return found
 
 
-def test_every_import_contract_is_kept(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    status = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
-    assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+def test_every_import_contract_is_kept() -> None:
+    # A process of its own: the linter configures logging, which would silence the loggers of this one.
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_the_import_contracts_see_the_whole_package() -> None:
