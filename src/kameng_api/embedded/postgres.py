@@ -138,6 +138,7 @@ def start(ground: Ground, settings: Mapping[str, str]) -> bool:
         _create(ground)
     _clear_stale_lock(data)
     _end_leftovers(data)
+    _clear_stale_socket(ground)
     places.write_private(data / "postgresql.conf", _configuration(ground, settings), ground.account)
     places.write_private(data / "pg_hba.conf", "local all all scram-sha-256\n", ground.account)
     _launch(ground, data)
@@ -267,6 +268,14 @@ def _clear_stale_lock(data: Path) -> None:
     if other is not None and not Path(other).is_dir():
         raise EmbeddedError(f"process {pid} is a PostgreSQL whose data folder {other} was moved; stop it first")
     (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _clear_stale_socket(ground: Ground) -> None:
+    """Removes the socket and its lock when nothing of this server is left: a killed one that nobody has reaped yet still looks alive to
+    PostgreSQL, which asks only whether the process id exists. The folder is ours alone.
+    """
+    for name in (f".s.PGSQL.{_PORT}", f".s.PGSQL.{_PORT}.lock"):
+        (ground.sockets / name).unlink(missing_ok=True)
 
 
 def _end_leftovers(data: Path) -> None:
