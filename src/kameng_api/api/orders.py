@@ -94,8 +94,7 @@ def gather_orders(door: Door) -> Gatherer[Place, Placed]:
         door.doorbell.ring(Lane.WEBHOOK)
         return verdicts
 
-    # One flight: what it leaves waiting makes the next one larger, and a flush costs its round trips whatever its size.
-    return Gatherer(flush, largest=256, in_flight=1)
+    return Gatherer(flush, largest=256, in_flight=2, crowd=24)
 
 
 async def _place(door: Door, batch: Sequence[Place]) -> list[Any]:

@@ -127,7 +127,7 @@ class Buyer:
         self._asking = _Load(settings.supplier_concurrency)
         self._running: set[asyncio.Task[None]] = set()
         self._unhealthy: Fresh[frozenset[str]] = Fresh(self._find_unhealthy, 1.0)
-        self._records: Gatherer[Settlement, str] = Gatherer(self._record, largest=256, in_flight=1)
+        self._records: Gatherer[Settlement, str] = Gatherer(self._record, largest=256, in_flight=2, crowd=48)
         self._records.on_flush = SETTLE_FLUSH.observe
         self.on_room: Callable[[], None] = _nothing
         """Called when enough calls have ended that claiming is worth while again."""

@@ -18,17 +18,20 @@ Flush = Callable[[Sequence[Item]], Awaitable[Sequence[Verdict | BaseException]]]
 class Gatherer(Generic[Item, Verdict]):
     """Runs `flush` over batches of at most `largest` items, at most `in_flight` at a time.
 
+    While one is in flight another starts only when `crowd` items wait: a flush that costs its round trips whatever its size should be large,
+    and the process should not stand idle while the database works.
+
     `flush` returns one verdict per item, in order; an exception in a slot is raised to that caller alone, an exception out of `flush` to
     all of its callers. A caller that goes away cannot cancel a flush. `too_many` bounds what may wait; beyond it `Overflow` is raised.
     """
 
     def __init__(
-        self, flush: Flush[Item, Verdict], *, largest: int = 256, in_flight: int = 2, too_many: int = 20_000
+        self, flush: Flush[Item, Verdict], *, largest: int = 256, in_flight: int = 2, crowd: int = 1, too_many: int = 20_000
     ) -> None:
         self._flush = flush
         self._largest = largest
         self._free = in_flight
-        self._in_flight = in_flight
+        self._crowd = crowd
         self._too_many = too_many
         self._waiting: deque[tuple[Item, asyncio.Future[Verdict]]] = deque()
         self._running: set[asyncio.Task[None]] = set()
@@ -42,17 +45,19 @@ class Gatherer(Generic[Item, Verdict]):
         loop = asyncio.get_running_loop()
         verdict: asyncio.Future[Verdict] = loop.create_future()
         self._waiting.append((item, verdict))
-        if self._free and not self._scheduled:
+        if self._free and not self._scheduled and self._worth_a_flight():
             # One turn of the loop later, so that requests parsed in the same turn travel together.
             self._scheduled = True
             loop.call_soon(self._start)
         return await verdict
 
+    def _worth_a_flight(self) -> bool:
+        return len(self._waiting) >= (self._crowd if self._running else 1)
+
     def _start(self) -> None:
         self._scheduled = False
-        while self._free and self._waiting:
-            # Share what waits between the free flights instead of sending one full and one empty.
-            size = min(self._largest, -(-len(self._waiting) // self._free))
+        while self._free and self._worth_a_flight():
+            size = min(self._largest, len(self._waiting))
             batch = [self._waiting.popleft() for _ in range(size)]
             self._free -= 1
             flight = asyncio.create_task(self._fly(batch))
