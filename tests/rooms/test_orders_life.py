@@ -5,12 +5,15 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
 from tests.factories.counter import ALWAYS, Counter, shop
 
+from kameng_api.kit.crypto import CryptoError
 from kameng_api.kit.db import Database, execute, fetch
 from kameng_api.kit.errors import Invalid, Problem, StateConflict
-from kameng_api.orders import actions, queries
+from kameng_api.kit.ids import new_ulid
+from kameng_api.orders import actions, codes, queries
 from kameng_api.orders.absorb import News
 from kameng_api.orders.actions import Resolution
 from kameng_api.orders.changes import CodeSoldBefore
@@ -429,13 +432,19 @@ async def test_failed_orders_have_nothing_to_refund(counter: Counter) -> None:
 
 async def test_codes_are_stored_once_and_open_beside_their_order_only(counter: Counter) -> None:
     order, submission = await counter.buy(sku="card", quantity=2)
-    answer = Delivered(2, codes=(Code("A", "1"), Code("B")))
+    answer = Delivered(2, codes=(Code("TEST-CODE-OF-UNIT-1", "1"), Code("TEST-CODE-OF-UNIT-2")))
     await counter.told(submission, answer)
     await counter.told(submission, answer, "callback")
     async with counter.db.transaction() as tx:
         sealed = await queries.list_codes(tx, *order.key)
     assert [n for n, _ in sealed] == [1, 2]
-    assert b"A" not in sealed[0][1]
+    assert b"TEST-CODE" not in sealed[0][1] + sealed[1][1]
+    plain = orjson.loads(codes.opened(counter.keyring, *order.key, sealed))
+    assert plain == [{"code": "TEST-CODE-OF-UNIT-1", "pin": "1"}, {"code": "TEST-CODE-OF-UNIT-2"}]
+    with pytest.raises(CryptoError):
+        codes.opened(counter.keyring, order.book_id, new_ulid(), sealed)
+    with pytest.raises(CryptoError):
+        codes.opened(counter.keyring, *order.key, [(2, sealed[0][1]), (1, sealed[1][1])])
     await counter.holds()
 
 
