@@ -1,9 +1,8 @@
 """What suppliers call us with: believed when strongly signed by the right one, applied once, a hint otherwise."""
 
 import asyncio
-import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -11,12 +10,12 @@ import pytest
 import structlog
 from tests.factories.counter import Counter
 from tests.factories.shop import open_desk
-from tests.factories.workshop import judge, open_counter, order_many, run_until_quiet
+from tests.factories.workshop import judge, order_many, run_until_quiet
 from tests.simulator.conftest import SECRETS, Simulator
 
 from kameng_api.jobs.callbacks import apply_callbacks
 from kameng_api.jobs.desk import Desk
-from kameng_api.kit.db import Database, execute
+from kameng_api.kit.db import execute
 from kameng_api.kit.ids import new_ulid, parse_book_reference
 from kameng_api.orders.dispatch import Submission
 from kameng_api.settings import Settings
@@ -33,25 +32,6 @@ def quiet() -> Iterator[None]:
     """What is refused on purpose is logged nowhere."""
     with structlog.testing.capture_logs():
         yield
-
-
-@pytest.fixture(scope="module")
-async def simulator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Simulator]:
-    found = Simulator(tmp_path_factory.mktemp("simulator"))
-    await found.start()
-    yield found
-    await found.end(signal.SIGTERM)
-
-
-@pytest.fixture
-async def counter(database: Database, settings: Settings, simulator: Simulator) -> Counter:
-    return await open_counter(database, settings, simulator)
-
-
-@pytest.fixture
-async def desk(counter: Counter, settings: Settings) -> AsyncIterator[Desk]:
-    async with open_desk(settings) as opened:
-        yield opened
 
 
 def call_of(reference: str, status: str, *, account: str = "sim-a", secret: str | None = None, **more: str) -> bytes:

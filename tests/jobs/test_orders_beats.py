@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import structlog
 from tests.conftest import _owner_connection
 from tests.factories.counter import ALWAYS, Counter
 from tests.factories.shop import eventually, open_desk
-from tests.factories.workshop import judge, log_of, open_counter, order_many, run_until_quiet, settled, stop, worker_process
+from tests.factories.workshop import judge, log_of, order_many, run_until_quiet, settled, stop, worker_process
 from tests.simulator.conftest import Simulator
 
 from kameng_api.jobs import orders as beats
@@ -30,25 +30,6 @@ def quiet() -> Iterator[None]:
     """What goes wrong on purpose is logged nowhere."""
     with structlog.testing.capture_logs():
         yield
-
-
-@pytest.fixture(scope="module")
-async def simulator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Simulator]:
-    found = Simulator(tmp_path_factory.mktemp("simulator"))
-    await found.start()
-    yield found
-    await found.end(signal.SIGTERM)
-
-
-@pytest.fixture
-async def counter(database: Database, settings: Settings, simulator: Simulator) -> Counter:
-    return await open_counter(database, settings, simulator)
-
-
-@pytest.fixture
-async def desk(counter: Counter, settings: Settings) -> AsyncIterator[Desk]:
-    async with open_desk(settings) as opened:
-        yield opened
 
 
 async def _wait_for_deliveries(simulator: Simulator, before: int, n: int) -> None:

@@ -2,36 +2,21 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from redis.asyncio import Redis
 from tests.api.test_server import free_port
 from tests.factories.counter import Counter
 from tests.factories.shop import eventually, running_worker
-from tests.factories.workshop import judge, log_of, open_counter, order_many, stop, worker_process
+from tests.factories.workshop import judge, log_of, order_many, stop, worker_process
 from tests.simulator.conftest import Simulator
 
-from kameng_api.kit.db import Database, fetch
+from kameng_api.kit.db import fetch
 from kameng_api.kit.doorbell import Doorbell
 from kameng_api.orders.rules import Order
 from kameng_api.settings import Settings
 from kameng_api.tasks.rules import Lane
-
-
-@pytest.fixture(scope="module")
-async def simulator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Simulator]:
-    found = Simulator(tmp_path_factory.mktemp("simulator"))
-    await found.start()
-    yield found
-    await found.end(signal.SIGTERM)
-
-
-@pytest.fixture
-async def counter(database: Database, settings: Settings, simulator: Simulator) -> Counter:
-    return await open_counter(database, settings, simulator)
 
 
 async def _all_final(counter: Counter, orders: list[Order], within_s: float = 15) -> None:

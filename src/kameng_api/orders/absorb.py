@@ -31,6 +31,7 @@ from kameng_api.suppliers.port import (
 from kameng_api.suppliers.rules import (
     Attempt,
     AttemptState,
+    may_try_another,
     next_look_up,
     not_found_proves_nothing_bought,
 )
@@ -155,10 +156,10 @@ def _doubt_the_codes(order: Order, attempt: Attempt, kind: str, detail: str, now
 def _refuse(order: Order, attempt: Attempt, refused: Refused, now: datetime, to: Changes) -> None:
     attempt.refusal = refused.reason.value
     _give_back(order, attempt, AttemptState.REFUSED, refused.detail or None, now, to)
-    if refused.scope is Scope.ORDER:
-        to.finish(order, now, REFUSAL_TO_FAILURE.get(refused.reason.value, FailureCode.SUPPLIER_REJECTED))
-    else:
+    if may_try_another(refused):
         _go_on(order, to)
+    else:
+        to.finish(order, now, REFUSAL_TO_FAILURE.get(refused.reason.value, FailureCode.SUPPLIER_REJECTED))
 
 
 def _give_back(
