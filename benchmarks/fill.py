@@ -22,7 +22,7 @@ CREATE TEMP TABLE batch ON COMMIT DROP AS
 SELECT b.book_id, n, n <= {settled} AS settled, at, 3 + n * ((pg_current_xact_id()::text)::bigint - 3) / ({per_book} + 1) AS xid,
   (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || substr(md5(b.book_id || 'o' || n), 1, 20))::uuid AS order_id,
   (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint + 40), 12, '0') || substr(md5(b.book_id || 'a' || n), 1, 20))::uuid AS attempt_id
-FROM unnest(ARRAY[{books}]::bigint[]) AS b (book_id), generate_series(1, {per_book}) AS n,
+FROM unnest(ARRAY[{books}]::bigint[]) AS b (book_id), generate_series(1::bigint, {per_book}) AS n,
   LATERAL (SELECT now() - interval '1 day' * {days} * (1 - n::float8 / ({per_book} + 1)) AS at) AS t
 ORDER BY b.book_id, n
 """
@@ -79,7 +79,7 @@ SELECT book_id, 'look_up', attempt_id, 'ready', now() + interval '2 days' + inte
 
 _AFTER: Final = (
     """
-UPDATE accounts SET balance = {money} - {per_book} * {price}, version = {per_book} + 1
+UPDATE accounts SET balance = {money} - {per_book}::bigint * {price}, version = {per_book} + 1
 WHERE account = 'merchant_available' AND book_id = ANY(ARRAY[{books}]::bigint[])
 """,
     """
