@@ -146,7 +146,7 @@ async def pass_on(db: Database) -> int:
     async with asyncio.timeout(10):
         while True:
             async with db.transaction() as tx:
-                passed = await actions.fan_out(tx, 2000)
+                passed = (await actions.fan_out(tx, 2000)).events
             if passed == 0:
                 return total
             total += passed
@@ -365,7 +365,7 @@ async def test_killed_during_fan_out_nothing_is_passed_on_and_nothing_is_lost(
     await happen(database, 3)
     with pytest.raises(RuntimeError):
         async with database.transaction() as tx:
-            assert await actions.fan_out(tx, 100) == 3
+            assert (await actions.fan_out(tx, 100)).events == 3
             raise RuntimeError("killed before COMMIT")
     assert await states(database) == []
     assert await pass_on(database) == 3

@@ -13,13 +13,14 @@ from kameng_api.kit.crypto import CryptoError
 from kameng_api.kit.db import Database, execute, fetch
 from kameng_api.kit.errors import Invalid, Problem, StateConflict
 from kameng_api.kit.ids import new_ulid
+from kameng_api.kit.sets import Moved
 from kameng_api.orders import actions, codes, queries
 from kameng_api.orders.absorb import News
 from kameng_api.orders.actions import Resolution
 from kameng_api.orders.changes import CodeSoldBefore
 from kameng_api.orders.dispatch import Submission, dispatch
 from kameng_api.orders.rules import Order
-from kameng_api.orders.settle import Settlement, settle
+from kameng_api.orders.settle import Settlement, settle, settle_copies
 from kameng_api.settings import Settings
 from kameng_api.suppliers.port import (
     Accepted,
@@ -234,6 +235,56 @@ async def test_two_answers_in_one_commit_are_absorbed_in_order(counter: Counter)
     async with counter.db.transaction() as tx:
         await settle(tx, counter.keyring, [Settlement(n, submission.task if i == 1 else None) for i, n in enumerate(news)])
     assert (await counter.now(order)).status == "succeeded"
+    await counter.holds()
+
+
+async def test_good_news_is_recorded_without_locks_while_nobody_else_has_written(counter: Counter) -> None:
+    first, second = await counter.order("PO-1"), await counter.order("PO-2")
+    calls = {s.order_key: s for s in await counter.dispatch()}
+    told = [Settlement(News(*s.attempt_key, "place", Answer(YES, b"{}"), ALWAYS), s.task, copy=s.copy) for s in calls.values()]
+    async with counter.db.transaction() as tx:
+        assert await settle_copies(tx, counter.keyring, told) == ["succeeded", "succeeded"]
+    assert [(await counter.now(o)).captured for o in (first, second)] == [1_000_000, 1_000_000]
+    assert (await counter.money(), await counter.tasks()) == ((9_800, 0), [])
+    assert [e for e, _ in await counter.events(first)] == ["order.accepted", "order.processing", "order.succeeded"]
+    await counter.holds()
+
+
+async def test_a_copy_that_somebody_has_overtaken_writes_nothing_for_anybody(counter: Counter) -> None:
+    first, second = await counter.order("PO-1"), await counter.order("PO-2")
+    calls = {s.order_key: s for s in await counter.dispatch()}
+    await counter.told(calls[second.key], Accepted("S"), "callback")
+    told = [Settlement(News(*s.attempt_key, "place", Answer(YES, b"{}"), ALWAYS), s.task, copy=s.copy) for s in calls.values()]
+    with pytest.raises(Moved):
+        async with counter.db.transaction() as tx:
+            await settle_copies(tx, counter.keyring, told)
+    assert [(await counter.now(o)).status for o in (first, second)] == ["processing", "processing"]
+    assert await counter.money() == (9_800, 200)
+    assert not any(s.is_quick for s in told)  # the copies may have been changed by the failed write: only the rows count now
+    assert await counter.told(calls[first.key], YES) == await counter.told(calls[second.key], YES) == "succeeded"
+    await counter.holds()
+
+
+async def test_two_workers_hear_of_one_purchase_and_it_is_recorded_once(counter: Counter) -> None:
+    """The lease ran out, a look-up learnt of the delivery, and then the first answer arrived after all."""
+    order, submission = await counter.buy()
+    await counter.expire_leases()
+    assert await counter.dispatch(worker="w2") == []  # in doubt now: asked, not sent again
+    assert await counter.told(submission, YES, "look_up") == "succeeded"
+    assert submission.copy.taken is False
+    assert await counter.told(submission, YES) == "succeeded"
+    assert ((await counter.now(order)).captured, await counter.money()) == (1_000_000, (9_900, 0))
+    await counter.holds()
+
+
+async def test_what_must_lock_money_is_not_written_without_locks(counter: Counter) -> None:
+    """The last units of an order that cannot be completed release the rest of the hold: a floor account moves."""
+    order, first = await counter.buy(quantity=2)
+    await counter.told(first, Delivered(1, cost=900_000))
+    [second] = await counter.dispatch()
+    async with counter.db.transaction() as tx:
+        await execute(tx, "UPDATE orders SET deadline_at = now() - interval '1 minute' WHERE order_id = $1", order.order_id)
+    assert await counter.told(second, Delivered(1)) == "succeeded"
     await counter.holds()
 
 

@@ -49,7 +49,7 @@ async def register(
 
 async def pass_on(db: Database, limit: int = 2000) -> int:
     async with db.transaction() as tx:
-        return await actions.fan_out(tx, limit)
+        return (await actions.fan_out(tx, limit)).events
 
 
 async def rows(db: Database, sql: str, *values: object) -> list[dict[str, object]]:

@@ -6,8 +6,10 @@ A crash between any two beats leaves an attempt with our reference written down:
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -24,10 +26,12 @@ from kameng_api.kit.errors import Unavailable
 from kameng_api.kit.fresh import Fresh
 from kameng_api.kit.gather import Gatherer
 from kameng_api.kit.ids import public_id, ulid_text
+from kameng_api.kit.sets import Moved
+from kameng_api.kit.time_limit import TimeLimit
 from kameng_api.orders.absorb import News
 from kameng_api.orders.changes import CodeSoldBefore
 from kameng_api.orders.dispatch import Round, Submission, Surroundings, dispatch, dispatch_claimed
-from kameng_api.orders.settle import Settlement, settle
+from kameng_api.orders.settle import Settlement, settle, settle_copies
 from kameng_api.settings import Settings
 from kameng_api.suppliers import queries as attempts_of
 from kameng_api.suppliers.connections import Connections
@@ -49,9 +53,20 @@ CALL_SECONDS: Final = Histogram(
     ["channel", "beat"],
     buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
+_count = lru_cache(maxsize=1024)(ANSWERS.labels)  # finding a metric by its labels costs more than counting
+_seconds = lru_cache(maxsize=1024)(CALL_SECONDS.labels)
 SETTLE_FLUSH: Final = Histogram(
     "kameng_settle_flush_size", "Answers settled by one commit.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
+
+
+@contextmanager
+def _timed(channel_id: str, beat: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        _seconds(channel_id, beat).observe(time.perf_counter() - started)
 
 
 class Desk(Protocol):
@@ -123,6 +138,7 @@ class Buyer:
         self._settings = settings
         self._worker = worker
         self._longest_call_s = settings.supplier_timeout_s + 2
+        self._call_limit = TimeLimit(self._longest_call_s)
         self._buying = _Load(settings.supplier_concurrency)
         self._asking = _Load(settings.supplier_concurrency)
         self._running: set[asyncio.Task[None]] = set()
@@ -241,13 +257,13 @@ class Buyer:
                 answer = Answer(NotSent("too late to be sent under this lease"))
             else:
                 purchase = replace(submission.purchase, callback_url=self._connections.callback_url(channel))
-                with CALL_SECONDS.labels(channel.channel_id, "place").time(), traces.span("supplier.place", channel=channel.channel_id):
+                with _timed(channel.channel_id, "place"), traces.span("supplier.place", channel=channel.channel_id):
                     answer = await self._call(supplier.place(purchase))
         finally:
             self._buying.leave(channel.channel_id)
             self._room_again()
         news = self._news(submission.attempt_key, "place", answer, supplier, submission.sku)
-        await self.tell(channel.channel_id, Settlement(news, submission.task, submission.order_key[1]))
+        await self.tell(channel.channel_id, Settlement(news, submission.task, submission.order_key[1], submission.copy))
 
     def _connected(self, channel: Channel) -> Supplier | None:
         try:
@@ -266,7 +282,7 @@ class Buyer:
             elif supplier.look_up is None:
                 answer = Answer(Unknown("the supplier cannot be asked", needs_person=True))
             else:
-                with CALL_SECONDS.labels(attempt.channel_id, "look_up").time(), traces.span("supplier.look_up", channel=attempt.channel_id):
+                with _timed(attempt.channel_id, "look_up"), traces.span("supplier.look_up", channel=attempt.channel_id):
                     answer = await self._call(supplier.look_up(attempt.reference))
         finally:
             self._asking.leave(attempt.channel_id)
@@ -275,7 +291,7 @@ class Buyer:
 
     async def _call(self, call: Coroutine[Any, Any, Answer] | Awaitable[Answer]) -> Answer:
         try:
-            async with asyncio.timeout(self._longest_call_s):
+            with self._call_limit():
                 return await call
         except Exception as trouble:  # an adapter that raises has not told us what happened
             _log.error("adapter.raised", trouble=type(trouble).__name__)
@@ -285,16 +301,16 @@ class Buyer:
         self, attempt: tuple[int, UUID], beat: str, answer: Answer, supplier: Supplier | None, sku: str
     ) -> News:
         product = self._catalog.current.products.get(sku)
-        news = News(*attempt, beat, answer, refund_on_reversal=product is None or product.refund_on_reversal)
+        refund = product is None or product.refund_on_reversal
         if supplier is None:
-            return news
-        return replace(news, capabilities=supplier.capabilities, can_look_up=supplier.look_up is not None)
+            return News(*attempt, beat, answer, refund_on_reversal=refund)
+        return News(*attempt, beat, answer, supplier.capabilities, supplier.look_up is not None, refund)
 
     # --- record ------------------------------------------------------------------------------------------------------
 
     async def tell(self, channel_id: str, settlement: Settlement) -> None:
         """Record an answer, whatever it takes: it is the only proof of what was bought."""
-        ANSWERS.labels(channel_id, settlement.news.beat, outcome_word(settlement.news.answer.outcome)).inc()
+        _count(channel_id, settlement.news.beat, outcome_word(settlement.news.answer.outcome)).inc()
         for n in range(1, _RECORD_TRIES + 1):
             try:
                 await self._records.submit(settlement)
@@ -306,19 +322,40 @@ class Buyer:
         await self._give_up(settlement)
 
     async def _record(self, batch: Sequence[Settlement]) -> Sequence[str | BaseException]:
-        statuses: list[Any]
+        with traces.span("orders.settle", answers=len(batch)):
+            statuses = await self._record_quick(batch)
+            left = [n for n in range(len(batch)) if n not in statuses]
+            if left:
+                statuses |= zip(left, await self._record_locked([batch[n] for n in left]), strict=True)
+        self.on_settled()
+        return [statuses[n] for n in range(len(batch))]
+
+    async def _record_quick(self, batch: Sequence[Settlement]) -> dict[int, str | BaseException]:
+        """Place in the batch → status, for those that could be written without a lock: mostly all of them or none."""
+        quick = [n for n, s in enumerate(batch) if s.is_quick]
+        if not quick:
+            return {}
         try:
-            with traces.span("orders.settle", answers=len(batch)):
-                statuses = await self._settle(batch)
+            async with self._db.transaction() as tx:
+                return dict(zip(quick, await settle_copies(tx, self._keyring, [batch[n] for n in quick]), strict=True))
+        except Unavailable:
+            raise
+        except Moved:  # a callback was quicker, or an operator: nothing stands yet, and the rows decide
+            return {}
+        except Exception as trouble:
+            _log.warning("settle.under_locks", size=len(quick), trouble=type(trouble).__name__)
+            return {}
+
+    async def _record_locked(self, batch: Sequence[Settlement]) -> Sequence[str | BaseException]:
+        try:
+            return await self._settle(batch)
         except Unavailable:
             raise
         except Exception as trouble:
             if len(batch) == 1 and not isinstance(trouble, CodeSoldBefore):
                 raise
             _log.warning("settle.one_by_one", size=len(batch), trouble=type(trouble).__name__)
-            statuses = [await self._record_one(s) for s in batch]
-        self.on_settled()
-        return statuses
+            return [await self._record_one(s) for s in batch]
 
     async def _settle(self, batch: Sequence[Settlement]) -> list[str]:
         async with self._db.transaction() as tx:

@@ -27,12 +27,13 @@ from kameng_api.kit.gather import Gatherer
 from kameng_api.kit.http import AddressRefused, Client, build_client
 from kameng_api.kit.ids import public_id
 from kameng_api.kit.signing import sign_webhook
+from kameng_api.kit.time_limit import TimeLimit
 from kameng_api.settings import Settings
 from kameng_api.tasks import actions as tasks
 from kameng_api.tasks.rules import Lane, Task
 from kameng_api.webhooks import actions as webhooks
 from kameng_api.webhooks import queries, rules
-from kameng_api.webhooks.actions import Health, SigningSecrets, Tried
+from kameng_api.webhooks.actions import Health, SigningSecrets, Taker, Tried
 from kameng_api.webhooks.events import ENDPOINT_PREFIX
 from kameng_api.webhooks.queries import Delivery, Endpoint
 from kameng_api.webhooks.rules import Pace, Reply, State, Trouble, Verdict
@@ -65,11 +66,7 @@ class Desk(Protocol):
 
 async def fan_out(desk: Desk) -> int:
     """One round: up to some 2,000 committed events become deliveries. Returns how many events it passed on."""
-    async with desk.db.transaction() as tx:
-        passed = await webhooks.fan_out(tx, _EVENTS_AT_ONCE)
-    if passed and desk.courier.on_due is not None:
-        desk.courier.on_due()
-    return passed
+    return await desk.courier.fan_out()
 
 
 async def deliver(desk: Desk, limit: int) -> int:
@@ -151,6 +148,7 @@ class Courier:
             max_answer_bytes=rules.MAX_ANSWER_BYTES,
             user_agent=_USER_AGENT,
         )
+        self._call_limit = TimeLimit(rules.TOTAL_TIMEOUT_S)
         self.on_due: Callable[[], None] | None = None
         """Called when there is something new to deliver, so that `deliver` need not wait for its tick."""
         self._lines: dict[Hashable, _Line] = {}
@@ -176,13 +174,28 @@ class Courier:
         if room <= 0:
             return 0
         claimed, parcels = await self._claim(room)
+        self._take(parcels)
+        return claimed
+
+    async def fan_out(self) -> int:
+        """See the function of the same name. What there is room for comes with its lease, and is sent without being claimed first."""
+        room = max(0, min(_KEEP_WAITING - self._waiting, _KEEP_UNRECORDED - self._unrecorded))
+        clock = time.monotonic()
+        async with self._db.transaction() as tx:
+            round_ = await webhooks.fan_out(tx, _EVENTS_AT_ONCE, Taker(room, self._lease_s, self._worker))
+            parcels = await self._address(tx, [task for task, _ in round_.taken], {d.key: d for _, d in round_.taken}, clock)
+        self._take(parcels)
+        if round_.left and self.on_due is not None:
+            self.on_due()
+        return round_.events
+
+    def _take(self, parcels: Sequence[tuple[Hashable, Parcel]]) -> None:
         for key, parcel in parcels:
             self._line(key).waiting.append(parcel)
             self._turns.setdefault(key, self._lines[key])
         self._waiting += len(parcels)
         self._unrecorded += len(parcels)
         self._pump()
-        return claimed
 
     async def _find_room(self, limit: int) -> int:
         give_up_at = time.monotonic() + _STALE_S
@@ -203,24 +216,31 @@ class Courier:
         clock = time.monotonic()
         async with self._db.transaction() as tx:
             claimed = await tasks.claim(tx, Lane.WEBHOOK, limit, self._lease_s, self._worker)
-            if not claimed:
-                return 0, []
-            now = await self._ask_time(tx, clock)
-            deliveries = await queries.find_deliveries(tx, [t.key for t in claimed])
-            chosen = self._sort_out(claimed, deliveries, await self._find_receivers(tx, deliveries.values()), clock)
-            done = await tasks.complete(tx, [task for task, _ in chosen.settled])
-            await webhooks.record_states(
-                tx,
-                [
-                    (d.book_id, d.delivery_id, state, d.attempts)
-                    for task, state in chosen.settled
-                    if state is not None and task.key in done and (d := deliveries.get(task.key)) is not None
-                ],
-            )
-            await tasks.reschedule(
-                tx, [(task, now + timedelta(seconds=delay_s), why) for task, delay_s, why in chosen.postponed]
-            )
-        return len(claimed), chosen.parcels
+            deliveries = await queries.find_deliveries(tx, [t.key for t in claimed]) if claimed else {}
+            parcels = await self._address(tx, claimed, deliveries, clock)
+        return len(claimed), parcels
+
+    async def _address(
+        self, tx: Tx, claimed: Sequence[Task], deliveries: dict[tuple[int, UUID], Delivery], clock: float
+    ) -> list[tuple[Hashable, Parcel]]:
+        """Those to send, by receiver; the others are settled or postponed."""
+        if not claimed:
+            return []
+        now = await self._ask_time(tx, clock)
+        chosen = self._sort_out(claimed, deliveries, await self._find_receivers(tx, deliveries.values()), clock)
+        done = await tasks.complete(tx, [task for task, _ in chosen.settled])
+        await webhooks.record_states(
+            tx,
+            [
+                (d.book_id, d.delivery_id, state, d.attempts)
+                for task, state in chosen.settled
+                if state is not None and task.key in done and (d := deliveries.get(task.key)) is not None
+            ],
+        )
+        await tasks.reschedule(
+            tx, [(task, now + timedelta(seconds=delay_s), why) for task, delay_s, why in chosen.postponed]
+        )
+        return chosen.parcels
 
     async def _ask_time(self, tx: Tx, clock: float) -> datetime:
         [row] = await fetch(tx, "SELECT now() AS now")
@@ -358,12 +378,11 @@ class Courier:
             "webhook-signature": sign_webhook(parcel.secrets.at(now), event_id, timestamp, parcel.body),
         }
         try:
-            with traces.span("webhook.send", event_id=event_id):
-                async with asyncio.timeout(rules.TOTAL_TIMEOUT_S):
-                    answer = await self._client.exchange(
-                        "POST", parcel.url, headers=headers, content=parcel.body,
-                        max_answer_bytes=rules.MAX_ANSWER_BYTES, cut=True,
-                    )  # fmt: skip
+            with traces.span("webhook.send", event_id=event_id), self._call_limit():
+                answer = await self._client.exchange(
+                    "POST", parcel.url, headers=headers, content=parcel.body,
+                    max_answer_bytes=rules.MAX_ANSWER_BYTES, cut=True,
+                )  # fmt: skip
         except AddressRefused:
             trouble = Trouble.ADDRESS_REFUSED
         except (httpx.TimeoutException, TimeoutError):

@@ -33,6 +33,7 @@ USER_AGENT = "kameng-api/0.1"
 _DEFAULT_MAX_ANSWER_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 14
 _RESOLVER_THREADS = 8
+_MOST_HEADER_SETS = 256
 _WBITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
@@ -129,6 +130,7 @@ class Client(httpx.AsyncClient):
         self._door = door
         self._max_answer_bytes = max_answer_bytes
         self._default_seconds = timeout.as_dict()
+        self._beside: dict[tuple[str, ...], Mapping[str, str]] = {}
 
     async def exchange(
         self,
@@ -149,11 +151,19 @@ class Client(httpx.AsyncClient):
         limit = self._max_answer_bytes if max_answer_bytes is None else max_answer_bytes
         if self.is_closed:
             raise RuntimeError("the client is closed")
-        merged = self._default_headers
-        if headers:
-            names = {name.lower() for name in headers}
-            merged = {name: value for name, value in merged.items() if name.lower() not in names} | dict(headers)
+        merged = {**self._defaults_beside(tuple(headers)), **headers} if headers else self._default_headers
         return await self._door.exchange(method, url, merged, content, seconds, limit=limit, cut=cut)
+
+    def _defaults_beside(self, names: tuple[str, ...]) -> Mapping[str, str]:
+        """Our own headers, without those that the caller names in whatever case. Callers use a handful of sets of names."""
+        beside = self._beside.get(names)
+        if beside is None:
+            given = {name.lower() for name in names}
+            beside = {name: value for name, value in self._default_headers.items() if name.lower() not in given}
+            if len(self._beside) >= _MOST_HEADER_SETS:
+                self._beside.clear()
+            self._beside[names] = beside
+        return beside
 
     async def send(  # auth and redirects are not offered here
         self, request: httpx.Request, *, stream: bool = False, **_ignored: Any

@@ -11,9 +11,12 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
-from kameng_api.kit.db import Tx, execute
+from asyncpg import UniqueViolationError
+
+from kameng_api.kit.db import Tx, execute, fetch
 
 _PLACEHOLDER: Final = re.compile(r"\$(\d+)")
+_XID_MASK: Final = 0xFFFFFFFF  # row versions name the low half of a transaction id
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +30,18 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One INSERT or UPDATE of many rows. No two parts of one `write` may touch the same row: they all see the same snapshot."""
+    """One INSERT, UPDATE or DELETE of many rows. No two parts of one `write` may touch the same row: they all see the same snapshot.
+
+    `must_touch`: how many rows it has to find; `write` raises `Moved` when it found fewer.
+    """
 
     sql: str
     values: tuple[Any, ...] = field(repr=False)
+    must_touch: int | None = None
+
+
+class Moved(Exception):
+    """Rows that were to be written had been changed by somebody else: nothing of this transaction may stand."""
 
 
 def columns_of(rows: Sequence[Any], spec: Sequence[tuple[str, str]]) -> list[Column]:
@@ -45,20 +56,35 @@ def inserting(table: str, columns: Sequence[Column]) -> Part:
     return Part(sql, _sent(columns, shared))
 
 
-def updating(table: str, keys: Sequence[Column], columns: Sequence[Column]) -> Part:
-    """Update each row found by its keys with its own values."""
+def updating(table: str, keys: Sequence[Column], columns: Sequence[Column], *, written_by: Sequence[int] | None = None) -> Part:
+    """Update each row found by its keys with its own values.
+
+    `written_by`: per row, the transaction id (`pg_current_xact_id()`) that wrote the version these values were decided from. Every row must
+    still be that version, or the write raises `Moved`: a copy kept in memory is as good as a locked row as long as this holds.
+    """
+    if written_by is not None:
+        keys = (*keys, Column("xmin", "xid", [xid & _XID_MASK for xid in written_by]))
     everything = (*keys, *columns)
     shared = tuple(n >= len(keys) and _is_shared(c.values) for n, c in enumerate(everything))
     sql = _update_sql(table, tuple((c.name, c.type) for c in everything), len(keys), shared)
-    return Part(sql, _sent(everything, shared))
+    return Part(sql, _sent(everything, shared), None if written_by is None else len(written_by))
 
 
 async def write(tx: Tx, parts: Sequence[Part]) -> None:
-    """Send all parts as one statement."""
+    """Send all parts as one statement. Raises `Moved`, and then nothing of the transaction may be committed."""
     if not parts:
         return
-    sql = _together(tuple(p.sql for p in parts)) if len(parts) > 1 else parts[0].sql
-    await execute(tx, sql, *[value for p in parts for value in p.values])
+    values = [value for p in parts for value in p.values]
+    counted = tuple(n for n, p in enumerate(parts) if p.must_touch is not None)
+    if counted:
+        try:
+            [found] = await fetch(tx, _together(tuple(p.sql for p in parts), counted), *values)
+        except UniqueViolationError as taken:  # whoever changed the rows has also inserted what belongs to them
+            raise Moved from taken
+        if any(found[i] != parts[n].must_touch for i, n in enumerate(counted)):
+            raise Moved
+    else:
+        await execute(tx, _together(tuple(p.sql for p in parts)) if len(parts) > 1 else parts[0].sql, *values)
 
 
 def _sent(columns: Sequence[Column], shared: tuple[bool, ...]) -> tuple[Any, ...]:
@@ -72,13 +98,17 @@ def _is_shared(values: Sequence[Any]) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _together(statements: tuple[str, ...]) -> str:
+def _together(statements: tuple[str, ...], counted: tuple[int, ...] = ()) -> str:
+    """One statement of all; with `counted`, its one row says how many rows each of those statements touched."""
     taken = 0
     numbered: list[str] = []
     for sql in statements:
         count = max(int(n) for n in _PLACEHOLDER.findall(sql))
         numbered.append(_PLACEHOLDER.sub(lambda m, taken=taken: f"${int(m.group(1)) + taken}", sql))  # type: ignore[misc]
         taken += count
+    if counted:
+        inner = ", ".join(f"w{n} AS ({sql}{' RETURNING 1' if n in counted else ''})" for n, sql in enumerate(numbered))
+        return f"WITH {inner} SELECT {', '.join(f'(SELECT count(*) FROM w{n})' for n in counted)}"
     before = ", ".join(f"w{n} AS ({sql})" for n, sql in enumerate(numbered[:-1]))
     return f"WITH {before} {numbered[-1]}"
 

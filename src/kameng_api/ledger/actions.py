@@ -62,6 +62,13 @@ async def prepare(tx: Tx, postings: Sequence[Posting]) -> tuple[list[Verdict], l
     return verdicts, parts_of(rows, changed)
 
 
+def parts_of_new(postings: Sequence[Posting]) -> list[Part]:
+    """Events that cannot exist yet and touch no floor account: nothing to look up and nothing to lock. A key that is taken raises."""
+    assert not rules.accounts_touched(postings), "a floor account must be locked"
+    _, rows, changed = rules.decide(postings, {}, {})
+    return parts_of(rows, changed)
+
+
 async def post_one(tx: Tx, posting: Posting) -> rules.Posted | rules.Existed:
     """Post a single event. Raises InsufficientBalance, Mismatched."""
     [verdict] = await post(tx, [posting])

@@ -3,7 +3,7 @@
 Decisions fill a `Changes`; `write` is the only place of this room that stores them. The caller holds the row locks of every order in it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -26,7 +26,7 @@ from kameng_api.suppliers import actions as suppliers
 from kameng_api.suppliers.actions import Evidence
 from kameng_api.suppliers.rules import Attempt
 from kameng_api.tasks import actions as tasks
-from kameng_api.tasks.rules import Due, Lane
+from kameng_api.tasks.rules import Due, Lane, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,8 @@ class Changes:
     attempts: dict[tuple[int, UUID], Attempt] = field(default_factory=dict)
     opened: list[Attempt] = field(default_factory=list)
     postings: list[Posting] = field(default_factory=list)
+    born: list[Posting] = field(default_factory=list)
+    """Events named after something that is made in this very transaction: they cannot have happened before. No floor accounts."""
     facts: list[Fact] = field(default_factory=list)
     due: list[Due] = field(default_factory=list)
     no_longer_due: dict[str, set[tuple[int, UUID]]] = field(default_factory=dict)
@@ -85,6 +87,7 @@ class Changes:
         self.attempts |= other.attempts
         self.opened += other.opened
         self.postings += other.postings
+        self.born += other.born
         self.facts += other.facts
         self.due += other.due
         for lane, keys in other.no_longer_due.items():
@@ -170,18 +173,48 @@ async def write(tx: Tx, keyring: Keyring, changes: Changes) -> None:
             raise LedgerDisagrees(f"{posting.kind}: {type(verdict).__name__}")
     opened = {a.key for a in changes.opened}
     orders = list(changes.orders.values())
+    parts += ledger.parts_of_new(_kept(changes.born))
     parts += suppliers.parts_of_opened(changes.opened)
     parts += suppliers.parts_of_saved([a for a in changes.attempts.values() if a.key not in opened])
     parts += suppliers.parts_of_answers(keyring, changes.evidence)
     parts += [sets.updating("orders", columns_of(orders, _SAVED_KEY), columns_of(orders, _SAVED))] if orders else []
     parts += outbox.parts_of(changes.facts)
     await sets.write(tx, parts)
-    await _store_codes(tx, keyring, changes.codes)
-    await _store_refunds(tx, changes.refunds)
-    await _store_incidents(tx, changes.incidents)
+    await _write_the_rare(tx, keyring, changes)
     for lane, keys in changes.no_longer_due.items():
         await tasks.drop(tx, lane, keys)
     await tasks.make_due(tx, changes.due)
+
+
+async def write_of_copies(
+    tx: Tx, keyring: Keyring, changes: Changes, written_by: Mapping[tuple[int, UUID], int], done: Sequence[Task]
+) -> None:
+    """`write` without locks, in one statement, for orders of which this process holds copies; `done` are tasks of one lane that it completes.
+
+    `written_by`: order → the transaction that wrote order and attempt as the copies have them. Were they written again since, this raises
+    `sets.Moved`; so it does for what only locks can decide. While they were not, no later event of theirs is posted and no look-up is due.
+    """
+    postings = _kept(changes.postings)
+    if changes.opened or changes.born or books.accounts_touched(postings):
+        raise sets.Moved
+    orders, attempts = list(changes.orders.values()), list(changes.attempts.values())
+    parts = ledger.parts_of_new(postings)
+    parts += suppliers.parts_of_saved(attempts, written_by=[written_by[a.book_id, a.order_id] for a in attempts])
+    parts += suppliers.parts_of_answers(keyring, changes.evidence)
+    if orders:
+        by = [written_by[o.key] for o in orders]
+        parts.append(sets.updating("orders", columns_of(orders, _SAVED_KEY), columns_of(orders, _SAVED), written_by=by))
+    parts += outbox.parts_of(changes.facts)
+    parts += tasks.parts_of_completed(done)
+    await sets.write(tx, parts)
+    await _write_the_rare(tx, keyring, changes)
+    await tasks.make_due(tx, changes.due)
+
+
+async def _write_the_rare(tx: Tx, keyring: Keyring, changes: Changes) -> None:
+    await _store_codes(tx, keyring, changes.codes)
+    await _store_refunds(tx, changes.refunds)
+    await _store_incidents(tx, changes.incidents)
 
 
 def _kept(postings: Sequence[Posting]) -> list[Posting]:

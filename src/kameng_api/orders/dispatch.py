@@ -1,5 +1,6 @@
 """The first beat: take due orders, choose a channel, open an attempt with our reference, all before anything is sent."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from kameng_api.orders.changes import Changes
 from kameng_api.orders.rules import (
     FailureCode,
     Order,
+    Status,
     Substatus,
     failure_when_no_channel_is_left,
 )
@@ -29,6 +31,22 @@ from kameng_api.suppliers.port import Purchase
 from kameng_api.suppliers.rules import Attempt, AttemptState, Candidate, Choice, NoChoice, choose
 from kameng_api.tasks import actions as tasks
 from kameng_api.tasks.rules import Lane, Task
+
+
+@dataclass(slots=True)
+class Copy:
+    """An order and its live attempt exactly as the transaction `xid` wrote them: as good as the rows while these are still that version.
+
+    `now` is that transaction's time by the database's clock, `clock` this machine's monotonic clock at that moment. Whoever changes the
+    copy takes it first: what becomes of a failed write is not known, and then only the rows are to be believed.
+    """
+
+    order: Order
+    attempt: Attempt
+    xid: int
+    now: datetime
+    clock: float
+    taken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +60,7 @@ class Submission:
     sku: str
     product_type: str
     purchase: Purchase = field(repr=False)
+    copy: Copy = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +101,10 @@ async def dispatch_claimed(tx: Tx, keyring: Keyring, around: Surroundings, claim
     round_ = Round(len(claimed))
     if not claimed:
         return round_
-    now, orders = await queries.lock_orders_now(tx, [t.key for t in claimed])
-    attempts = await attempts_of.list_of_orders(tx, [t.key for t in claimed])
+    clock = time.monotonic()
+    now, xid, orders = await queries.lock_orders_of_transaction(tx, [t.key for t in claimed])
+    begun = [key for key, order in orders.items() if order.status != Status.ACCEPTED]  # the others have no attempts yet
+    attempts = await attempts_of.list_of_orders(tx, begun) if begun else {}
     around = replace(around, room=dict(around.room))  # counted down while attempts are opened
     changes = Changes()
     done: list[Task] = []
@@ -95,8 +116,8 @@ async def dispatch_claimed(tx: Tx, keyring: Keyring, around: Surroundings, claim
             continue
         own = Changes()
         try:
-            step = _next_step(order, attempts[task.key], around, now, own)
-            submission = _submission(keyring, task, order, step) if isinstance(step, Attempt) else None
+            step = _next_step(order, attempts.get(task.key, ()), around, now, own)
+            submission = _submission(keyring, task, Copy(order, step, xid, now, clock)) if isinstance(step, Attempt) else None
         except Exception as trouble:
             round_.poisoned.append((task, trouble))
             continue
@@ -166,7 +187,7 @@ def _open(order: Order, attempts: Sequence[Attempt], choice: Choice, now: dateti
     changes.start_processing(order, now)
     order.committed_units += attempt.units
     changes.opened.append(attempt)
-    changes.postings.append(
+    changes.born.append(
         books.reserve(
             order.book_id, attempt_id, order.order_id, attempt.channel_id, attempt.currency, attempt.cost
         )
@@ -227,7 +248,8 @@ def _worth_waiting(
     return min(times, default=None)
 
 
-def _submission(keyring: Keyring, task: Task, order: Order, attempt: Attempt) -> Submission:
+def _submission(keyring: Keyring, task: Task, copy: Copy) -> Submission:
+    order, attempt = copy.order, copy.attempt
     target = fields = None
     if order.target_sealed is not None:
         target = keyring.open(order.target_sealed, target_binding(order.book_id, order.order_id)).decode()
@@ -245,7 +267,7 @@ def _submission(keyring: Keyring, task: Task, order: Order, attempt: Attempt) ->
         face_value=order.face_value,
     )
     return Submission(
-        task, order.key, attempt.key, attempt.channel_id, order.sku, order.product_type, purchase
+        task, order.key, attempt.key, attempt.channel_id, order.sku, order.product_type, purchase, copy
     )
 
 

@@ -14,7 +14,8 @@ COLUMNS = tuple(f.name for f in fields(Order))
 _SELECT = ", ".join(f"o.{c}" for c in COLUMNS)
 
 _LOCK = f"""
-SELECT {_SELECT}, now() AS tx_now FROM unnest($1::bigint[], $2::uuid[]) AS k (book_id, order_id)
+SELECT {_SELECT}, now() AS tx_now, (pg_current_xact_id()::text)::bigint AS xid
+FROM unnest($1::bigint[], $2::uuid[]) AS k (book_id, order_id)
 JOIN orders o ON o.book_id = k.book_id AND o.order_id = k.order_id
 ORDER BY o.book_id, o.order_id
 FOR NO KEY UPDATE OF o
@@ -39,11 +40,18 @@ async def lock_orders(tx: Tx, keys: Sequence[tuple[int, UUID]]) -> dict[tuple[in
 
 async def lock_orders_now(tx: Tx, keys: Sequence[tuple[int, UUID]]) -> tuple[datetime, dict[tuple[int, UUID], Order]]:
     """`lock_orders`, and the transaction's time by the database's clock."""
+    now, _, found = await lock_orders_of_transaction(tx, keys)
+    return now, found
+
+
+async def lock_orders_of_transaction(tx: Tx, keys: Sequence[tuple[int, UUID]]) -> tuple[datetime, int, dict[tuple[int, UUID], Order]]:
+    """`lock_orders`, with the transaction's time by the database's clock and its id (0 when there is nothing to lock)."""
     ordered = sorted(set(keys))
     rows = await fetch(tx, _LOCK, [k[0] for k in ordered], [k[1] for k in ordered])
-    found = {order.key: order for order in (order_from(r[:-1]) for r in rows)}
-    now = rows[0]["tx_now"] if rows else (await fetch(tx, "SELECT now() AS now"))[0]["now"]
-    return now, found
+    if not rows:
+        return (await fetch(tx, "SELECT now() AS now"))[0]["now"], 0, {}
+    found = {order.key: order for order in (order_from(r[:-2]) for r in rows)}
+    return rows[0]["tx_now"], rows[0]["xid"], found
 
 
 async def find_by_numbers(

@@ -1,19 +1,23 @@
 """The last beat: what suppliers answered, many orders in one commit."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from uuid import UUID
 
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Tx, fetch
+from kameng_api.kit.sets import Moved
 from kameng_api.ledger.rules import reversal
 from kameng_api.orders import changes as writing
 from kameng_api.orders import queries
 from kameng_api.orders.absorb import News, absorb, reversal_refund_no
 from kameng_api.orders.changes import Changes
+from kameng_api.orders.dispatch import Copy
 from kameng_api.suppliers import queries as attempts_of
 from kameng_api.suppliers.actions import Evidence
-from kameng_api.suppliers.port import Reversed
+from kameng_api.suppliers.port import Accepted, Delivered, Reversed
 from kameng_api.suppliers.rules import Attempt
 from kameng_api.tasks import actions as tasks
 from kameng_api.tasks.rules import Due, Task
@@ -26,6 +30,35 @@ class Settlement:
     news: News
     task: Task | None = None
     order_id: UUID | None = field(default=None)
+    copy: Copy | None = field(default=None, repr=False)
+
+    @property
+    def is_quick(self) -> bool:
+        """Its order is at hand and good news is all that is to be written: worth trying without a lock."""
+        return self.copy is not None and not self.copy.taken and isinstance(self.news.answer.outcome, Delivered | Accepted)
+
+
+async def settle_copies(tx: Tx, keyring: Keyring, settlements: Sequence[Settlement]) -> list[str]:
+    """`settle` in one statement, for quick settlements: decided on the copies that dispatch left in this process.
+
+    Raises `sets.Moved` when somebody else has written to one of the orders since, or when only locks can decide; whatever it raises,
+    nothing may be committed, and `settle` takes over from the rows.
+    """
+    changes = Changes()
+    written_by: dict[tuple[int, UUID], int] = {}
+    for s in settlements:
+        copy = s.copy
+        assert copy is not None
+        if copy.taken:
+            raise Moved
+        copy.taken = True
+        written_by[copy.order.key] = copy.xid
+        now = copy.now + timedelta(seconds=time.monotonic() - copy.clock)
+        absorb(copy.order, copy.attempt, [copy.attempt], s.news, now, changes)
+    changes.evidence = [Evidence(s.news.book_id, s.news.attempt_id, s.news.beat, s.news.answer) for s in settlements]
+    done = [s.task for s in settlements if s.task is not None]
+    await writing.write_of_copies(tx, keyring, changes, written_by, done)
+    return [s.copy.order.status for s in settlements if s.copy is not None]
 
 
 async def settle(tx: Tx, keyring: Keyring, settlements: Sequence[Settlement]) -> list[str]:

@@ -55,9 +55,11 @@ _SAVED: Final = (
 )
 
 
-def parts_of_saved(attempts: Sequence[Attempt]) -> list[Part]:
-    """Write what changed under the order's lock."""
-    return [sets.updating("attempts", columns_of(attempts, _SAVED_KEY), columns_of(attempts, _SAVED))] if attempts else []
+def parts_of_saved(attempts: Sequence[Attempt], *, written_by: Sequence[int] | None = None) -> list[Part]:
+    """Write what changed under the order's lock, or, with `written_by`, of copies that must still be current (`sets.updating`)."""
+    if not attempts:
+        return []
+    return [sets.updating("attempts", columns_of(attempts, _SAVED_KEY), columns_of(attempts, _SAVED), written_by=written_by)]
 
 
 @dataclass(frozen=True, slots=True)

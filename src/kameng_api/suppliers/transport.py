@@ -4,7 +4,7 @@ Three answers: a complete `HttpAnswer`; `NotSent`, the proof that no byte of the
 promise); `Unknown` for everything else. Nothing is ever sent twice from here.
 """
 
-import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from functools import lru_cache
@@ -14,10 +14,12 @@ import httpx
 import structlog
 
 from kameng_api.kit.http import AnswerTooLong, Client
+from kameng_api.kit.time_limit import TimeLimit
 from kameng_api.suppliers.port import HttpAnswer, NotSent, Unknown
 
 _log = structlog.get_logger(__name__)
 
+_MOST_LIMITS = 256
 _NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -36,6 +38,7 @@ class Transport:
         self._longest_s = longest_s
         self._connect_timeout_s = connect_timeout_s
         self._max_answer_bytes = max_answer_bytes
+        self._limits: dict[float, TimeLimit] = {}  # adapters name a handful of limits, from their settings
 
     async def send(
         self,
@@ -56,8 +59,13 @@ class Transport:
     async def _exchange(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes, total_s: float
     ) -> HttpAnswer | NotSent | Unknown:
+        limit = self._limits.get(total_s)
+        if limit is None:
+            limit = self._limits[total_s] = TimeLimit(total_s)
+            if len(self._limits) > _MOST_LIMITS:
+                self._limits.clear()
         try:
-            async with asyncio.timeout(total_s):
+            with limit():
                 answer = await self._client.exchange(
                     method,
                     url,
@@ -90,7 +98,9 @@ def _spoken(error: Exception) -> str:
 
 
 def _record(method: str, url: str, verdict: HttpAnswer | NotSent | Unknown, seconds: float) -> None:
-    """One line per call: no query, no header, no body."""
+    """One line per call: no query, no header, no body. Most calls are answered, and then mostly nobody wants the line."""
+    if isinstance(verdict, HttpAnswer) and not logging.getLogger().isEnabledFor(logging.DEBUG):
+        return
     parts = urlsplit(url)
     match verdict:
         case HttpAnswer(status=status):

@@ -3,7 +3,7 @@
 import base64
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -14,11 +14,11 @@ from kameng_api.kit.db import Tx, execute, fetch
 from kameng_api.kit.ids import new_ulid, parse_public_id, public_id
 from kameng_api.outbox import actions as outbox
 from kameng_api.tasks import actions as tasks
-from kameng_api.tasks.rules import Due, Lane
+from kameng_api.tasks.rules import Due, Lane, Task
 from kameng_api.webhooks import queries, rules
 from kameng_api.webhooks.errors import AlreadyRegistered, EndpointIsDisabled, TooManyEndpoints
 from kameng_api.webhooks.events import ENDPOINT_PREFIX, PING, EndpointPinged
-from kameng_api.webhooks.queries import Endpoint
+from kameng_api.webhooks.queries import Delivery, Endpoint
 from kameng_api.webhooks.rules import State
 
 _SECRET_BYTES = 32
@@ -261,30 +261,60 @@ RETURNING book_id, delivery_id, state
 _MOVE_MARK = "UPDATE fanout_marks SET upto_xid = $2 WHERE book_range = $1"
 
 
-async def fan_out(tx: Tx, limit: int) -> int:
-    """Turn about `limit` recorded events into deliveries, each exactly once; returns how many events were passed.
+@dataclass(frozen=True, slots=True)
+class Taker:
+    """Who fans out and will send up to `room` of the new deliveries itself, under a lease of `lease_s` seconds."""
+
+    room: int
+    lease_s: float
+    worker: str
+
+
+@dataclass(slots=True)
+class FannedOut:
+    """One round: events passed, deliveries that the taker now holds, and how many more became due for anybody."""
+
+    events: int = 0
+    taken: list[tuple[Task, Delivery]] = field(default_factory=list)
+    left: int = 0
+
+
+async def fan_out(tx: Tx, limit: int, taker: Taker | None = None) -> FannedOut:
+    """Turn about `limit` recorded events into deliveries, each exactly once.
 
     Events are taken in ranges of transaction ids below the horizon, where nothing can be committed any more: whatever
     commits late lies above the mark and is found by a later call. When another process is at it, this one passes by.
     """
     [look] = await fetch(tx, _ANY)
     if not look["any"]:
-        return 0
+        return FannedOut()
     marks = await fetch(tx, _LOCK_MARKS)
     if not marks:
-        return 0
+        return FannedOut()
     mark = marks[0]
     xids = [r["xid"] for r in await fetch(tx, _XIDS, mark["upto_xid"], mark["horizon"], limit + 1)]
     if not xids:
-        return 0
+        return FannedOut()
     upto = rules.range_end(xids, limit, mark["horizon"])
     made = await fetch(tx, _FAN_OUT, mark["upto_xid"], upto)
     made += await _fan_out_pings(tx, mark["upto_xid"], upto)
-    await tasks.make_new_due(
-        tx, [Due(r["book_id"], Lane.WEBHOOK, r["delivery_id"]) for r in made if r["state"] == State.PENDING]
-    )
+    due = [r for r in made if r["state"] == State.PENDING]
+    round_ = FannedOut(sum(1 for xid in xids if xid < upto))
+    if taker is not None and taker.room and due:
+        mine, due = due[: taker.room], due[taker.room :]
+        round_.taken = await _take(tx, taker, mine)
+    round_.left = len(due)
+    await tasks.make_new_due(tx, [Due(r["book_id"], Lane.WEBHOOK, r["delivery_id"]) for r in due])
     await execute(tx, _MOVE_MARK, mark["book_range"], upto)
-    return sum(1 for xid in xids if xid < upto)
+    return round_
+
+
+async def _take(tx: Tx, taker: Taker, rows: "Sequence[queries.Row]") -> list[tuple[Task, Delivery]]:
+    """Tasks born claimed, each with what is to be sent."""
+    born = [Due(r["book_id"], Lane.WEBHOOK, r["delivery_id"]) for r in rows]
+    held = {t.key: t for t in await tasks.make_new_claimed(tx, born, taker.lease_s, taker.worker)}
+    deliveries = await queries.find_deliveries(tx, [d.key for d in held.values()])
+    return [(held[key], delivery) for key, delivery in deliveries.items()]
 
 
 async def _fan_out_pings(tx: Tx, from_xid: int, upto_xid: int) -> "list[queries.Row]":

@@ -94,6 +94,10 @@ class Delivery:
     attempts: int
     body: bytes | None
 
+    @property
+    def key(self) -> tuple[int, UUID]:
+        return self.book_id, self.delivery_id
+
 
 _DELIVERIES = """
 SELECT d.book_id, d.delivery_id, d.event_id, d.endpoint_id, d.notify_url, d.state, d.attempts, e.body
