@@ -1,15 +1,16 @@
 # Everything a developer or a visitor types. Needs Python >= 3.11 and make; the rest is fetched once, by hash.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fmt bench openapi migrate lock clean
+.PHONY: help setup demo test lint fmt bench bench-routing openapi migrate lock clean
 
 BIN := .venv/bin
 DEMO_ARGS ?=
 BENCH ?=
+ROUTING ?=
 TEST_ARGS ?= -n 2
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: ## Make .venv from requirements-dev.lock; does nothing when it is there already
 	@./.ci/venv
@@ -30,6 +31,9 @@ fmt: setup ## Sort imports and fix what can be fixed by machine
 
 bench: setup ## Measure all, or one: BENCH=accept|hot|connections|drain|scale|memory
 	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-routing: setup ## Judge the router against its rivals: ROUTING="--quick"
+	$(BIN)/python -m benchmarks.routing --out var/bench-routing $(ROUTING)
 
 openapi: setup ## Write openapi/*.yaml from the app
 	$(BIN)/kameng openapi

@@ -4,6 +4,8 @@ The URL comes from `KAMENG_DATABASE_OWNER_URL`; `alembic -x url=…` overrides i
 """
 
 import asyncio
+import re
+from collections.abc import Mapping
 
 from alembic import context
 from sqlalchemy import Connection, pool, text
@@ -12,6 +14,13 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from kameng_api.settings import Settings
 from kameng_api.tables import metadata
+
+_PARTITION = re.compile(r".+_(p[0-9]{8}|default)")
+
+
+def _is_ours(name: str | None, kind: str, _parents: Mapping[str, str | None]) -> bool:
+    """Partitions come and go by the calendar; the tables name their parents only."""
+    return kind != "table" or name is None or not _PARTITION.fullmatch(name)
 
 
 def _urls() -> tuple[str, str]:
@@ -31,7 +40,13 @@ def _urls() -> tuple[str, str]:
 
 
 def _run(connection: Connection, app_role: str) -> None:
-    context.configure(connection=connection, target_metadata=metadata, compare_type=True, transaction_per_migration=True)
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        compare_type=True,
+        transaction_per_migration=True,
+        include_name=_is_ours,
+    )
     context.config.attributes["app_role"] = app_role
     with context.begin_transaction():
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))

@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     lanes: Annotated[tuple[str, ...], NoDecode] = ("submit", "look_up", "callback", "webhook", "upkeep")
     """Which kinds of work this worker takes."""
 
+    route_shadow: dict[str, bool | int | float | str] | None = None
+    """A candidate tuning of the router that is asked beside the live one and decides nothing: a JSON object of its fields."""
     unknown_alarm_s: int = Field(default=600, ge=1)
     """An outcome unknown for longer raises an alarm."""
     approval_above: str = "10000.0000"
@@ -87,6 +89,8 @@ class Settings(BaseSettings):
     keep_webhook_attempts_days: int = Field(default=30, ge=1)
     keep_callbacks_days: int = Field(default=90, ge=1)
     keep_events_days: int = Field(default=90, ge=1)
+    keep_route_days: int = Field(default=30, ge=1, le=3650)
+    """Decisions of the router with their inputs, and routing rules that have ended."""
 
     alarm_sinks: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """`webhook:URL`, `wecom:URL`, `dingtalk:URL`, `feishu:URL`, `email:ADDRESS`, comma-separated; `#SECRET` after a signed robot's URL."""

@@ -24,10 +24,12 @@ from redis.asyncio import ConnectionPool
 
 from kameng_api.alarms.sinks import parse_sinks
 from kameng_api.catalog.rules import Snapshot
+from kameng_api.jobs import route_chores
 from kameng_api.jobs.callbacks import apply_callbacks
 from kameng_api.jobs.desk import CatalogLoader, Desk
 from kameng_api.jobs.metrics import Gauges
 from kameng_api.jobs.orders import Buyer, look_up, submit
+from kameng_api.jobs.pulse import Pulse
 from kameng_api.jobs.upkeep import CHORES, Chore
 from kameng_api.jobs.webhooks import Courier, deliver, fan_out
 from kameng_api.kit import log, traces
@@ -66,7 +68,7 @@ JOBS: Final = (
     Job("webhooks.fan_out", Lane.WEBHOOK, _fan_out, 2000),
     Job("webhooks.deliver", Lane.WEBHOOK, deliver, 500),
 )
-"""Every job that claims work. The clocks are `jobs.upkeep.CHORES`."""
+"""Every job that claims work. The clocks are `jobs.upkeep.CHORES` and `jobs.route_chores.CHORES`."""
 
 
 class Bells:
@@ -115,9 +117,9 @@ async def work(settings: Settings, stopping: asyncio.Event | None = None) -> Non
     desk.courier.on_due = lambda: bells.ring_job("webhooks.deliver")
     loops = [asyncio.create_task(_lane(job, desk, bells, stopping)) for job in JOBS if job.lane in settings.lanes]
     if Lane.UPKEEP in settings.lanes:
-        loops += [asyncio.create_task(_clock(chore, desk, stopping)) for chore in CHORES]
+        loops += [asyncio.create_task(_clock(chore, desk, stopping)) for chore in (*CHORES, *route_chores.CHORES)]
     listening = asyncio.create_task(_listen(settings, bells))
-    measuring = asyncio.create_task(Gauges().serve(settings, desk.db))
+    measuring = asyncio.create_task(Gauges(desk.buyer.pulse.sample).serve(settings, desk.db))
     _log.info("worker.started", worker=desk.worker, lanes=list(settings.lanes))
     await stopping.wait()
     _log.info("worker.draining", worker=desk.worker)
@@ -153,7 +155,9 @@ async def open_desk(settings: Settings) -> Desk:
     worker = f"{socket.gethostname()}:{os.getpid()}"
     desk = Desk(settings, db, keyring, catalog, connections, worker)
     await desk.catalog.start()
-    desk.buyer = Buyer(db, keyring, desk.catalog, connections, settings, worker)
+    redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
+    pulse = Pulse(db, redis_url, desk.catalog, connections, worker)
+    desk.buyer = Buyer(db, keyring, desk.catalog, connections, settings, worker, pulse)
     desk.courier = Courier(db, keyring, settings, worker)
     await desk.buyer.start()
     return desk

@@ -27,7 +27,7 @@ from kameng_api.kit.db import Database, execute, fetch
 from kameng_api.kit.ids import new_ulid, parse_public_id, public_id
 from kameng_api.merchants import actions as merchants
 from kameng_api.merchants.actions import Terms
-from kameng_api.orders.dispatch import Surroundings
+from kameng_api.orders.choices import Surroundings
 from kameng_api.settings import Settings
 from kameng_api.suppliers.port import Code, Delivered, RefusalReason, Refused, Scope
 

@@ -19,7 +19,8 @@ from kameng_api.orders import actions, queries
 from kameng_api.orders.absorb import News
 from kameng_api.orders.actions import Place, Placed
 from kameng_api.orders.changes import CodeSoldBefore
-from kameng_api.orders.dispatch import Submission, Surroundings, dispatch
+from kameng_api.orders.choices import Surroundings
+from kameng_api.orders.dispatch import Submission, dispatch
 from kameng_api.orders.requests import OrderRequest, appraise
 from kameng_api.orders.rules import Order
 from kameng_api.orders.settle import Settlement, settle, settle_copies

@@ -18,7 +18,7 @@ from tests.simulator.conftest import SECRETS, Simulator
 from kameng_api.catalog import queries as catalog
 from kameng_api.jobs.desk import Desk
 from kameng_api.kit.db import Database, execute
-from kameng_api.orders.dispatch import Surroundings
+from kameng_api.orders.choices import Surroundings
 from kameng_api.orders.rules import Order
 from kameng_api.settings import Settings
 

@@ -5,10 +5,12 @@ from sqlalchemy import DateTime, Numeric, PrimaryKeyConstraint, Table, UniqueCon
 from kameng_api.tables import metadata
 
 # Unique by an identity that lies outside an order: one bank transaction, one card code, one key, one callback.
-EXEMPT = {"funding_receipts", "code_fingerprints", "api_keys", "supplier_callbacks"}
+# What one round of choices saw belongs to orders of many books.
+EXEMPT = {"funding_receipts", "code_fingerprints", "api_keys", "supplier_callbacks", "route_inputs"}
 # Small tables that every server would hold a copy of, and those about people and processes.
 REFERENCE = {
     "products", "prices", "product_grants", "channels", "offers", "catalog_version",
+    "routing_rules", "channel_volumes", "channel_transitions", "route_snapshots", "route_probes",
     "books", "merchants", "delivery_keys", "operators", "approvals", "audit_entries", "alarms", "chores",
 }  # fmt: skip
 # One row for each range of books: they move with the range.

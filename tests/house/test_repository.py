@@ -24,7 +24,7 @@ _NOBODY = re.compile(r"1(?:0000000\d\d\d|3800138000|3[89]00000\d\d\d|3\d0000\d{4
 USER_DOCS = (
     "README.md",
     "CONTRIBUTING.md",
-    *(f"docs/{page}.md" for page in ("quickstart", "concepts", "signing", "errors", "webhooks", "operations")),
+    *(f"docs/{page}.md" for page in ("quickstart", "concepts", "signing", "errors", "webhooks", "operations", "routing", "suppliers")),
 )
 
 

@@ -163,7 +163,7 @@ async def test_a_killed_chore_leaves_the_turn_to_another(desk: Desk, monkeypatch
         raise asyncio.CancelledError
 
     with monkeypatch.context() as broken:
-        broken.setattr(upkeep, "_stamp", die)
+        broken.setattr(upkeep, "stamp", die)
         with pytest.raises(asyncio.CancelledError):
             await upkeep.sweep(desk)
     assert await all_tasks(desk.db) == []
@@ -172,7 +172,7 @@ async def test_a_killed_chore_leaves_the_turn_to_another(desk: Desk, monkeypatch
 
 async def test_a_chore_that_another_worker_is_at_is_not_waited_for(desk: Desk) -> None:
     async with desk.db.transaction() as tx:
-        assert await upkeep._is_my_turn(tx, "sweep", 30)
+        assert await upkeep.is_my_turn(tx, "sweep", 30)
         async with asyncio.timeout(2):
             assert await upkeep.sweep(desk) == 0
 

@@ -118,6 +118,8 @@ async def test_a_name_is_never_given_twice(database: Database) -> None:
         ("catalog:write", {"admin"}),
         ("channels:write", {"admin"}),
         ("channels:switch", {"support", "admin"}),
+        ("routing:write", {"admin"}),
+        ("routing:switch", {"support", "admin"}),
         ("money:write", {"finance", "admin"}),
         ("refunds:write", {"support", "finance", "admin"}),
         ("reviews:write", {"support", "finance", "admin"}),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.factories.orders import NOW, UNIT_COST, UNIT_PRICE, an_attempt, an_order, with_attempt
 
 from kameng_api.ledger import rules as books
-from kameng_api.orders.absorb import CALLBACK_WAIT, News, absorb, crashed_while_submitting, tried_channels
+from kameng_api.orders.absorb import News, absorb, crashed_while_submitting, tried_channels
 from kameng_api.orders.changes import Changes
 from kameng_api.orders.rules import Order
 from kameng_api.suppliers.port import (
@@ -448,12 +448,12 @@ def test_a_supplier_that_cannot_be_asked_goes_to_a_person() -> None:
 
 def test_a_supplier_that_only_calls_back_is_waited_for_and_not_for_ever() -> None:
     calls_back = Capabilities(callback=True)
-    for age, review in ((timedelta(seconds=5), False), (CALLBACK_WAIT, True)):
+    for age, review in ((timedelta(seconds=5), False), (timedelta(hours=1), True)):
         order, attempt = with_attempt("accepted", sent_at=NOW - age)
         changes = Changes()
         news = News(*attempt.key, "look_up", Answer(Unknown("cannot be asked")), calls_back, can_look_up=False)
         absorb(order, attempt, [attempt], news, NOW, changes)
-        assert [d.run_at for d in changes.due] == ([] if review else [attempt.sent_at + CALLBACK_WAIT])
+        assert [d.run_at for d in changes.due] == ([] if review else [attempt.sent_at + timedelta(hours=1)])
         assert (order.substatus == "manual_review") is review
 
 

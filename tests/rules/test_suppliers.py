@@ -24,10 +24,6 @@ from kameng_api.suppliers.port import (
 from kameng_api.suppliers.rules import (
     LIVE,
     AttemptState,
-    Candidate,
-    Choice,
-    NoChoice,
-    choose,
     may_try_another,
     next_look_up,
     not_found_proves_nothing_bought,
@@ -77,66 +73,6 @@ OUTCOMES: list[tuple[Outcome, str, bool]] = [
 def test_only_a_definite_failure_of_the_channel_permits_another(outcome: Outcome, word: str, another: bool) -> None:
     assert outcome_word(outcome) == word
     assert may_try_another(outcome) is another
-
-
-# ---- choose --------------------------------------------------------------------------------------------------------
-
-
-def _c(name: str, cost: int = 90, **more: object) -> Candidate:
-    return Candidate(**{"channel_id": name, "product_code": "p", "cost": cost, "price": 100} | more)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("candidates", "tried", "chosen"),
-    [
-        ([_c("a", 91), _c("b", 90)], {}, "b"),
-        ([_c("b", 90), _c("a", 90)], {}, "a"),
-        ([_c("a", 80, healthy=False), _c("b", 99)], {}, "b"),
-        ([_c("a", 80, healthy=False), _c("b", 99)], {"b": "refused"}, "a"),
-        ([_c("a"), _c("b", 95)], {"a": "refused"}, "b"),
-        ([_c("a", enabled=False), _c("b", 95)], {}, "b"),
-        ([_c("a", stock=1), _c("b", 95, stock=2)], {}, "b"),
-        ([_c("a", wallet=89), _c("b", 95, wallet=95)], {}, "b"),
-        ([_c("a", 101)], {}, None),
-        ([_c("a", 100)], {}, "a"),
-        ([], {}, None),
-        ([_c("a"), _c("b")], {"a": "x", "b": "y"}, None),
-    ],
-)
-def test_the_cheapest_healthy_offer_that_can(candidates: list[Candidate], tried: dict[str, str], chosen: str | None) -> None:
-    choice = choose(candidates, 2, tried)
-    assert (choice.candidate.channel_id if isinstance(choice, Choice) else None) == chosen
-    # Every channel that was not chosen has left its reason.
-    for c in candidates:
-        assert c.channel_id == chosen or c.channel_id in choice.reason
-
-
-def test_a_loss_is_sold_only_where_it_is_allowed() -> None:
-    assert isinstance(choose([_c("a", 101)], 1, {}), NoChoice)
-    assert isinstance(choose([_c("a", 101)], 1, {}, allow_below_cost=True), Choice)
-
-
-@given(
-    st.lists(
-        st.builds(
-            _c, st.sampled_from("abcdef"), st.integers(0, 120), stock=st.none() | st.integers(0, 4), wallet=st.none() | st.integers(0, 120),
-            enabled=st.booleans(), healthy=st.booleans(),
-        ),
-        max_size=6, unique_by=lambda c: c.channel_id,
-    ),
-    st.sets(st.sampled_from("abcdef")),
-)  # fmt: skip
-def test_a_choice_is_never_one_that_may_not_be_asked(candidates: list[Candidate], tried: set[str]) -> None:
-    fit = [c for c in candidates if c.enabled and c.cost <= 100 and c.channel_id not in tried]
-    fit = [c for c in fit if (c.stock is None or c.stock >= 2) and (c.wallet is None or c.wallet >= c.cost)]
-    choice = choose(candidates, 2, dict.fromkeys(tried, "refused"))
-    if isinstance(choice, NoChoice):
-        assert not fit
-        assert set(choice.passed_over) == {c.channel_id for c in candidates}
-    else:
-        assert choice.candidate in fit
-        peers = [c for c in fit if c.healthy] or fit
-        assert choice.candidate.cost == min(c.cost for c in peers)
 
 
 # ---- asking again --------------------------------------------------------------------------------------------------

@@ -135,7 +135,11 @@ def test_flags_and_capabilities_agree(adapter: Adapter) -> None:
     assert flags.callback == (supplier.read_callback is not None)
     assert flags.callback or not flags.trusted_callback
     assert supplier.look_up is not None or not flags.not_found_is_final
-    assert flags.not_found_grace_s > 0 and flags.min_query_interval_s > 0
+    assert flags.query_by_reference == (supplier.look_up is not None)
+    assert flags.idempotent_submit or not flags.idempotent_resubmit
+    assert flags.callback or not flags.callback_batch_s
+    assert flags.cancel == (getattr(supplier, "cancel", None) is not None)
+    assert flags.not_found_grace_s > 0 and flags.min_query_interval_s > 0 and flags.callback_batch_s >= 0
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)

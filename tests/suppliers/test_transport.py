@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from kameng_api.kit.http import build_client
-from kameng_api.suppliers.port import HttpAnswer, NotSent, Unknown
+from kameng_api.suppliers.port import Cause, HttpAnswer, NotSent, Unknown
 from kameng_api.suppliers.transport import Transport
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter, list[bytes]], Awaitable[None]]
@@ -73,7 +73,7 @@ async def test_a_refused_connection_is_not_sent() -> None:
         nobody.bind(("127.0.0.1", 0))  # bound, not listening
         async with transport() as door:
             answer = await door.send("POST", f"http://127.0.0.1:{nobody.getsockname()[1]}/", content=b"x", timeout_s=2)
-    assert isinstance(answer, NotSent)
+    assert isinstance(answer, NotSent) and answer.cause is Cause.UNREACHED
 
 
 async def test_a_name_that_does_not_exist_is_not_sent() -> None:
@@ -93,7 +93,7 @@ async def test_a_connection_that_never_opens_is_not_sent() -> None:
                 other.connect(deaf.getsockname())
         async with transport() as door:
             answer = await door.send("POST", f"http://127.0.0.1:{deaf.getsockname()[1]}/", content=b"x", timeout_s=3)
-    assert isinstance(answer, NotSent)
+    assert isinstance(answer, NotSent) and answer.cause is Cause.UNREACHED
 
 
 async def reset_after_reading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: list[bytes]) -> None:

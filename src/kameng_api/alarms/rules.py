@@ -38,6 +38,7 @@ KINDS: Final[dict[str, Kind]] = {
     "task_parked": Kind(Severity.CRITICAL, "work was given up and waits for a person", "任务搁置"),
     "incident_opened": Kind(Severity.CRITICAL, "facts contradict each other", "异常事件"),
     "horizon_lag": Kind(Severity.WARNING, "events wait behind an old transaction", "事件分发滞后"),
+    "channel_open": Kind(Severity.WARNING, "a circuit is open: the channel is asked by probes only", "渠道熔断"),
     "channel_failing": Kind(Severity.WARNING, "a channel fails", "渠道异常"),
 }
 

@@ -5,16 +5,18 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from kameng_api.catalog import definitions, queries, rules
+from kameng_api.catalog import definitions, hand_definitions, queries, rules
 from kameng_api.catalog.errors import ChannelExists, ChannelUnknown, IdentityFixed
+from kameng_api.catalog.hand import Allow, Pin, Rule, write_facts
 from kameng_api.catalog.rules import Channel, Offer, Price, Product
-from kameng_api.catalog.tables import catalog_version, channels, offers, prices, product_grants, products
+from kameng_api.catalog.tables import catalog_version, channels, offers, prices, product_grants, products, routing_rules
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Tx, execute, fetch
 from kameng_api.kit.errors import FieldError, Invalid
@@ -208,7 +210,7 @@ async def set_offer(tx: Tx, offer: Offer) -> bool:
     async with _change(tx, [offer.sku]):
         _refuse(definitions.check_offer(await queries.get_product(tx, offer.sku), offer))
         await queries.get_channel(tx, offer.channel_id)
-        row = asdict(offer)
+        row = {name: value for name, value in asdict(offer).items() if name != "quoted_at"}
         old = await tx.execute(
             select(offers.c.sku).where(offers.c.channel_id == offer.channel_id, offers.c.sku == offer.sku)
         )
@@ -218,7 +220,7 @@ async def set_offer(tx: Tx, offer: Offer) -> bool:
             statement.on_conflict_do_update(
                 index_elements=["channel_id", "sku"],
                 set_={name: statement.excluded[name] for name in row if name not in ("channel_id", "sku")}
-                | {"updated_at": func.now()},
+                | {"quoted_at": func.now(), "updated_at": func.now()},
             )
         )
     return new
@@ -239,6 +241,82 @@ async def record_stock(tx: Tx, channel_id: str, stock: Sequence[tuple[str, int |
     if changed:
         await _bump(tx)
     return changed
+
+
+_QUOTES = """
+UPDATE offers o SET quoted_at = now(),
+  unit_cost = CASE WHEN o.unit_cost IS NOT NULL THEN k.cost END, updated_at = now()
+FROM unnest($2::text[], $3::bigint[]) AS k (product_code, cost)
+WHERE o.channel_id = $1 AND o.product_code = k.product_code AND (o.unit_cost IS NOT NULL OR EXISTS (
+  SELECT FROM products p WHERE p.sku = o.sku AND (p.face_value * o.rate_ppm + 999999) / 1000000 = k.cost))  -- as at_rate rounds
+"""
+
+
+async def record_quotes(tx: Tx, channel_id: str, quotes: Sequence[tuple[str, int]]) -> int:
+    """What the supplier asks now: (its product code, cost of one unit in 1/10000 units). Returns offers that are fresh again.
+
+    An offer with a cost takes the new one. An offer at a rate stays and is confirmed only where the rate still says the same.
+    """
+    ordered = sorted(quotes)
+    await fetch(tx, "SELECT 1 FROM catalog_version FOR UPDATE")
+    fresh = await execute(tx, _QUOTES, channel_id, [code for code, _ in ordered], [cost for _, cost in ordered])
+    if fresh:
+        await _bump(tx)
+    return fresh
+
+
+async def put_rule(tx: Tx, rule: Rule, now: datetime) -> tuple[Rule, bool]:
+    """Say it, or say it anew for the same scope; the rule as it stands, and True when nothing was said before.
+
+    Raises Invalid, ProductUnknown, ChannelUnknown.
+    """
+    _refuse(hand_definitions.check_rule(rule, now))
+    scope = rule.scope
+    async with _change(tx, []):
+        await _check_named(tx, rule)
+        values = {
+            "facts": write_facts(rule.facts),
+            "starts_at": rule.starts_at,
+            "expires_at": rule.expires_at,
+            "reason": rule.reason.strip(),
+            "made_by": rule.made_by,
+        }
+        same = [routing_rules.c[name].is_not_distinct_from(value) for name, value in asdict(scope).items()]
+        known = (await tx.execute(select(routing_rules.c.rule_id).where(routing_rules.c.kind == rule.kind.value, *same))).scalar_one_or_none()
+        if known is None:
+            known = new_ulid()
+            await tx.execute(insert(routing_rules).values(rule_id=known, kind=rule.kind.value, **asdict(scope), **values))
+            return await queries.get_rule(tx, known), True
+        statement = update(routing_rules).where(routing_rules.c.rule_id == known)
+        await tx.execute(statement.values(**values, updated_at=func.now()))
+    return await queries.get_rule(tx, known), False
+
+
+async def _check_named(tx: Tx, rule: Rule) -> None:
+    """Everything a rule names exists."""
+    if rule.scope.sku is not None:
+        await queries.get_product(tx, rule.scope.sku)
+    if rule.scope.channel_id is not None:
+        await queries.get_channel(tx, rule.scope.channel_id)
+    if rule.scope.merchant_id is not None:
+        await _check_merchants(tx, [rule.scope.merchant_id], "/merchant_id")
+    if isinstance(rule.facts, Pin | Allow):
+        wanted = rule.facts.channels
+        known = set((await tx.execute(select(channels.c.channel_id).where(channels.c.channel_id.in_(wanted)))).scalars())
+        _refuse([FieldError(f"/channels/{n}", "unknown_value", "no such channel") for n, one in enumerate(wanted) if one not in known])
+
+
+async def remove_rule(tx: Tx, rule_id: UUID) -> Rule:
+    """Take it back; returns what it said. Raises RuleUnknown."""
+    async with _change(tx, []):
+        rule = await queries.get_rule(tx, rule_id)
+        await tx.execute(delete(routing_rules).where(routing_rules.c.rule_id == rule_id))
+    return rule
+
+
+async def prune_rules(tx: Tx, *, days: int) -> int:
+    """Throw away rules that ended more than `days` ago; no copy holds them any more."""
+    return await execute(tx, "DELETE FROM routing_rules WHERE expires_at < now() - make_interval(days => $1)", days)
 
 
 @asynccontextmanager

@@ -3,7 +3,8 @@
 Problem
 ├── NotFound
 │   ├── ProductUnknown    not_found
-│   └── ChannelUnknown    not_found
+│   ├── ChannelUnknown    not_found
+│   └── RuleUnknown       not_found
 ├── Invalid               validation_failed   a definition that cannot be sold; raised with pointers
 └── StateConflict
     ├── IdentityFixed     state_conflict      what a SKU is may not change under those who sell it
@@ -19,6 +20,10 @@ class ProductUnknown(NotFound):
 
 class ChannelUnknown(NotFound):
     """No channel has this id."""
+
+
+class RuleUnknown(NotFound):
+    """No routing rule has this id."""
 
 
 class IdentityFixed(StateConflict):

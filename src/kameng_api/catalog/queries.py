@@ -6,10 +6,10 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping, Table, func, select
 
-from kameng_api.catalog import rules
-from kameng_api.catalog.errors import ChannelUnknown, ProductUnknown
+from kameng_api.catalog import hand, rules
+from kameng_api.catalog.errors import ChannelUnknown, ProductUnknown, RuleUnknown
 from kameng_api.catalog.rules import Channel, FormField, Offer, Price, PriceList, Product, Reader, Snapshot
-from kameng_api.catalog.tables import catalog_version, channels, offers, prices, product_grants, products
+from kameng_api.catalog.tables import catalog_version, channels, offers, prices, product_grants, products, routing_rules
 from kameng_api.kit.db import Tx, fetch
 
 _READERS = """
@@ -51,6 +51,7 @@ async def load_snapshot(tx: Tx, skus: Sequence[str] | None = None) -> Snapshot:
         },
         channels=listed,
         grants={sku: frozenset(merchants) for sku, merchants in granted.items()},
+        hand=hand.gather(await list_rules(tx)),
     )
 
 
@@ -168,6 +169,60 @@ async def list_offers(
         reached = (offers.c.channel_id > after[0]) | ((offers.c.channel_id == after[0]) & (offers.c.sku > after[1]))
         statement = statement.where(reached)
     return [_offer(row) for row in (await tx.execute(statement)).mappings()]
+
+
+async def list_rules(
+    tx: Tx,
+    *,
+    kind: str | None = None,
+    channel_id: str | None = None,
+    sku: str | None = None,
+    merchant_id: UUID | None = None,
+    level: str | None = None,
+    over: bool = False,
+    after: UUID | None = None,
+    limit: int | None = None,
+) -> list[hand.Rule]:
+    """Routing rules by id, oldest first; `over`: those past their end too. `after` is the last id of the page before."""
+    statement = select(routing_rules).order_by(routing_rules.c.rule_id).limit(limit)
+    named = {"kind": kind, "channel_id": channel_id, "sku": sku, "merchant_id": merchant_id, "level": level}
+    for name, value in named.items():
+        if value is not None:
+            statement = statement.where(routing_rules.c[name] == value)
+    if not over:
+        statement = statement.where(routing_rules.c.expires_at.is_(None) | (routing_rules.c.expires_at > func.now()))
+    if after is not None:
+        statement = statement.where(routing_rules.c.rule_id > after)
+    return [_rule(row) for row in (await tx.execute(statement)).mappings()]
+
+
+async def get_rule(tx: Tx, rule_id: UUID) -> hand.Rule:
+    """Raises RuleUnknown."""
+    row = (await tx.execute(select(routing_rules).where(routing_rules.c.rule_id == rule_id))).mappings().one_or_none()
+    if row is None:
+        raise RuleUnknown("no routing rule has this id")
+    return _rule(row)
+
+
+def _rule(row: RowMapping) -> hand.Rule:
+    return hand.Rule(
+        rule_id=row["rule_id"],
+        scope=hand.Scope(row["channel_id"], row["sku"], row["merchant_id"], row["level"], row["name"]),
+        facts=hand.read_facts(hand.Kind(row["kind"]), row["facts"]),
+        reason=row["reason"],
+        made_by=row["made_by"],
+        starts_at=row["starts_at"],
+        expires_at=row["expires_at"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+async def list_buyers(tx: Tx, book_ids: Sequence[int]) -> dict[int, hand.Buyer]:
+    """book → whose it is. Needed only where `snapshot.hand.personal`; a book of the house has no buyer."""
+    sql = """SELECT b.book_id, m.merchant_id, m.level FROM books b JOIN merchants m ON m.merchant_id = b.merchant_id
+    WHERE b.book_id = ANY ($1::bigint[])"""
+    return {row["book_id"]: hand.Buyer(row["merchant_id"], row["level"]) for row in await fetch(tx, sql, list(book_ids))}
 
 
 async def reload(tx: Tx, last: Snapshot | None) -> Snapshot:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
+from kameng_api.catalog.hand import Hand
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.errors import FieldError
 from kameng_api.kit.money import at_rate, format_amount, parse_amount
@@ -95,6 +96,8 @@ class Offer:
     rate_ppm: int | None = None
     stock: int | None = None
     status: str = "enabled"
+    quoted_at: datetime | None = None
+    """When the supplier, or an operator, last said what it costs; None before it is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,7 @@ class Snapshot:
     offers: Mapping[str, tuple[Offer, ...]] = field(default_factory=dict)
     channels: Mapping[str, Channel] = field(default_factory=dict)
     grants: Mapping[str, frozenset[UUID]] = field(default_factory=dict)
+    hand: Hand = field(default_factory=Hand)
 
 
 @dataclass(frozen=True, slots=True)

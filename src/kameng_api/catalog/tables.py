@@ -113,12 +113,43 @@ offers = Table(
     Column("rate_ppm", BigInteger),
     Column("stock", Integer),
     Column("status", Text, nullable=False, server_default="enabled"),
+    Column("quoted_at", DateTime(timezone=True), nullable=False, server_default=func.now()),  # when its cost was last said
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("channel_id", "sku"),
     Index("ix_offers_sku", "sku"),
     CheckConstraint("num_nonnulls(unit_cost, rate_ppm) = 1", name="one_cost"),
     CheckConstraint("unit_cost >= 0 OR rate_ppm >= 0", name="not_negative"),
     CheckConstraint("status IN ('enabled', 'disabled')", name="status"),
+)
+
+# The operator's hand on routing (路由): pins, bans, weights, windows and the like, one row each. What `kind` and `facts` may be stands in
+# hand.py. A row past `expires_at` counts no more and is thrown away by age.
+routing_rules = Table(
+    "routing_rules",
+    metadata,
+    Column("rule_id", Uuid, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("channel_id", Text, ForeignKey("channels.channel_id")),
+    Column("sku", Text, ForeignKey("products.sku")),
+    Column("merchant_id", Uuid),
+    Column("level", Text),
+    Column("name", Text, nullable=False, server_default=""),  # tells several of one kind and scope apart
+    Column("facts", JSONB, nullable=False),
+    Column("starts_at", DateTime(timezone=True)),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("reason", Text, nullable=False),
+    Column("made_by", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    # One name: the metadata's convention would name the index after its first column only.
+    UniqueConstraint(
+        "kind", "channel_id", "sku", "merchant_id", "level", "name", name="uq_routing_rules_scope", postgresql_nulls_not_distinct=True
+    ),
+    CheckConstraint(
+        "kind IN ('pin', 'ban', 'allow', 'weight', 'commitment', 'maintenance', 'force', 'stakes', 'terms', 'needs')", name="kind"
+    ),
+    CheckConstraint("num_nonnulls(level, merchant_id) <= 1", name="one_buyer"),
+    CheckConstraint("expires_at > starts_at", name="period"),
 )
 
 # One row; grows with every change in this room, so that processes know when their copy is stale.

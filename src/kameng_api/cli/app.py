@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
 from kameng_api import embedded
-from kameng_api.cli import catalog, money, people
+from kameng_api.cli import catalog, money, people, route
 from kameng_api.cli.bench import UNAVAILABLE, Printing, fail, find_servers, read_settings, show, show_list
 from kameng_api.cli.doctor import Finding, examine
 
@@ -36,6 +36,7 @@ for name, part in (
     ("price", catalog.price_app),
     ("channel", catalog.channel_app),
     ("offer", catalog.offer_app),
+    ("route", route.route_app),
     ("approval", money.approval_app),
     ("review", money.review_app),
     ("order", money.order_app),

@@ -24,6 +24,7 @@ from kameng_api.kit.money import parse_amount
 from kameng_api.merchants import queries as merchants
 from kameng_api.merchants.queries import Merchant
 from kameng_api.operators import actions as operators
+from kameng_api.operators.rules import Operator
 from kameng_api.settings import Settings
 
 Answer = TypeVar("Answer")
@@ -75,6 +76,7 @@ class Bench:
     settings: Settings
     keyring: Keyring
     actor: str
+    operator: Operator | None = None
 
     @property
     def approval_above(self) -> int:
@@ -83,6 +85,11 @@ class Bench:
     async def audit(self, action: str, subject: str, **facts: Any) -> None:
         """Note it in the transaction that did it."""
         await operators.audit(self.tx, self.actor, action, subject, facts)
+
+    def require(self, permission: str) -> None:
+        """For what is known only inside the work. Without an operator's token the login name may all. Raises RoleTooSmall."""
+        if self.operator is not None:
+            operators.require(self.operator, permission)
 
     async def merchant(self, text: str) -> Merchant:
         """By `mer_…` or by name. Raises NotFound."""
@@ -116,19 +123,21 @@ async def _run(work: Callable[[Bench], Awaitable[Answer]], settings: Settings, p
     db = Database(settings.database_url.get_secret_value(), pool_size=2)
     try:
         async with db.transaction() as tx:
-            actor = await _actor(tx, permission)
-            return await work(Bench(tx, settings, keyring_of(settings), actor))
+            operator = await _operator(tx, permission)
+            actor = f"cli:{getpass.getuser()}" if operator is None else operator.name
+            return await work(Bench(tx, settings, keyring_of(settings), actor, operator))
     finally:
         await db.close()
 
 
-async def _actor(tx: Tx, permission: str) -> str:
+async def _operator(tx: Tx, permission: str) -> Operator | None:
+    """Whose token the environment holds; None without one."""
     token = os.environ.get(TOKEN_VARIABLE)
     if token is None:
-        return f"cli:{getpass.getuser()}"
+        return None
     operator = await operators.authenticate(tx, token, utc_now())
     operators.require(operator, permission)
-    return operator.name
+    return operator
 
 
 def keyring_of(settings: Settings) -> Keyring:

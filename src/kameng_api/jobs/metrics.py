@@ -6,7 +6,7 @@ planner's estimates. All workers of a house serve the same gauges; scrape any of
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,6 +18,7 @@ from kameng_api.kit import log
 from kameng_api.kit.db import Database, Tx, fetch
 from kameng_api.kit.money import SCALE
 from kameng_api.settings import Settings
+from kameng_api.suppliers.routing import gauges
 from kameng_api.tasks.rules import Lane
 
 _log = log.get()
@@ -28,11 +29,9 @@ CAP: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """One gauge: its name is contract with dashboards; docs/operations.md explains each."""
+class Family(gauges.Family):
+    """As those of the router; most have no label."""
 
-    name: str
-    help: str
     labels: tuple[str, ...] = ()
 
 
@@ -107,7 +106,7 @@ _WALLETS = "SELECT channel_id, wallet_balance FROM channels WHERE wallet_balance
 class Figures:
     """One reading of the house. `at` is the monotonic clock when it was taken."""
 
-    samples: dict[Family, Sequence[Sample]] = field(default_factory=dict)
+    samples: dict[gauges.Family, Sequence[Sample]] = field(default_factory=dict)
     at: float = 0.0
 
 
@@ -145,19 +144,23 @@ async def read_figures(tx: Tx) -> Figures:
 class Gauges(Collector):
     """The last reading, as Prometheus asks for it. When the database is away the figures stay and their age grows."""
 
-    def __init__(self) -> None:
+    def __init__(self, of_channels: Callable[[], Mapping[gauges.Family, Sequence[Sample]]] = dict) -> None:
+        """`of_channels`: what this process's router knows, asked when the figures are read."""
         self._figures: Figures | None = None
+        self._of_channels = of_channels
 
     async def refresh(self, db: Database) -> None:
         """Read the figures anew. Raises Unavailable."""
         async with db.transaction() as tx:
-            self._figures = await read_figures(tx)
+            figures = await read_figures(tx)
+        figures.samples.update(self._of_channels())
+        self._figures = figures
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         figures = self._figures
         if figures is None:
             return
-        for family in FAMILIES:
+        for family in (*FAMILIES, *(f for f in gauges.FAMILIES if f in figures.samples)):
             gauge = GaugeMetricFamily(family.name, family.help, labels=family.labels)
             samples = [((), time.monotonic() - figures.at)] if family is AGE else figures.samples[family]
             for labels, value in samples:

@@ -18,6 +18,7 @@ from prometheus_client import Counter, Histogram
 
 from kameng_api.alarms import actions as alarms
 from kameng_api.catalog.rules import Channel, Snapshot
+from kameng_api.jobs.pulse import Pulse
 from kameng_api.kit import traces
 from kameng_api.kit.clock import utc_now
 from kameng_api.kit.crypto import Keyring
@@ -30,12 +31,15 @@ from kameng_api.kit.sets import Moved
 from kameng_api.kit.time_limit import TimeLimit
 from kameng_api.orders.absorb import News
 from kameng_api.orders.changes import CodeSoldBefore
-from kameng_api.orders.dispatch import Round, Submission, Surroundings, dispatch, dispatch_claimed
+from kameng_api.orders.choices import Surroundings
+from kameng_api.orders.dispatch import Round, Submission, dispatch, dispatch_claimed
 from kameng_api.orders.settle import Settlement, settle, settle_copies
 from kameng_api.settings import Settings
 from kameng_api.suppliers import queries as attempts_of
 from kameng_api.suppliers.connections import Connections
-from kameng_api.suppliers.port import Answer, NotSent, Supplier, Unknown
+from kameng_api.suppliers.port import Answer, Cause, NotSent, Supplier, Unknown
+from kameng_api.suppliers.routing.facts import Answered
+from kameng_api.suppliers.routing.shadow import needs_own_health, tuning_with
 from kameng_api.suppliers.rules import Attempt, outcome_word
 from kameng_api.tasks import actions as tasks
 from kameng_api.tasks.rules import BUDGET, Lane, Task, backoff
@@ -130,7 +134,9 @@ class Buyer:
         connections: Connections,
         settings: Settings,
         worker: str,
+        pulse: Pulse,
     ) -> None:
+        self.pulse = pulse
         self._db = db
         self._keyring = keyring
         self._catalog = catalog
@@ -139,10 +145,12 @@ class Buyer:
         self._worker = worker
         self._longest_call_s = settings.supplier_timeout_s + 2
         self._call_limit = TimeLimit(self._longest_call_s)
+        self._shadow = None if settings.route_shadow is None else tuning_with(settings.route_shadow)
+        if self._shadow is not None and needs_own_health(self._shadow):
+            _log.warning("route_shadow.sees_the_live_readings", tuning=self._shadow.version)
         self._buying = _Load(settings.supplier_concurrency)
         self._asking = _Load(settings.supplier_concurrency)
         self._running: set[asyncio.Task[None]] = set()
-        self._unhealthy: Fresh[frozenset[str]] = Fresh(self._find_unhealthy, 1.0)
         self._records: Gatherer[Settlement, str] = Gatherer(self._record, largest=256, in_flight=2, crowd=48)
         self._records.on_flush = SETTLE_FLUSH.observe
         self.on_room: Callable[[], None] = _nothing
@@ -151,14 +159,14 @@ class Buyer:
         """Called after each commit of answers: there may be merchants to tell and orders to go on with."""
 
     async def start(self) -> None:
-        await self._unhealthy.start()
+        await self.pulse.start()
 
     async def stop(self) -> None:
         """Let every call that is under way end and be recorded."""
-        await self._unhealthy.stop()
         while self._running:
             await asyncio.wait(self._running)
         await self._records.drain()
+        await self.pulse.stop()
 
     @property
     def in_flight(self) -> int:
@@ -173,7 +181,7 @@ class Buyer:
         if room * 2 < min(limit, self._buying.limit):  # a claim costs its round trips whatever its size: wait for room
             return 0
         claimed_at = time.monotonic()  # before the lease begins: never later than the database says
-        around = Surroundings(self._catalog.current, self._unhealthy.current, self._room_of_channels())
+        around = Surroundings(self._catalog.current, self.pulse.under_way, self._room_of_channels(), shadow=self._shadow)
         try:
             async with self._db.transaction() as tx:
                 round_ = await dispatch(
@@ -184,6 +192,7 @@ class Buyer:
         except Exception as trouble:
             _log.warning("dispatch.one_by_one", trouble=type(trouble).__name__, exc_info=True)
             round_ = await self._dispatch_one_by_one(around, room)
+        self.pulse.tell(round_.sent)
         for submission in round_.submissions:
             self._buying.enter(submission.channel_id)
             self._begin(self._buy(submission, claimed_at))
@@ -197,11 +206,14 @@ class Buyer:
         whole = Round(len(claimed))
         for task in claimed:
             try:
+                one = Round()
                 async with self._db.transaction() as tx:
                     if await tasks.lock_owned(tx, [task]):
                         one = await dispatch_claimed(tx, self._keyring, around, [task])
-                        whole.submissions += one.submissions
-                        whole.poisoned += one.poisoned
+                # Only now: what was not committed must not be sent, for nobody would know its reference.
+                whole.submissions += one.submissions
+                whole.sent += one.sent
+                whole.poisoned += one.poisoned
             except Exception as trouble:
                 whole.poisoned.append((task, trouble))
         return whole
@@ -233,12 +245,6 @@ class Buyer:
         under_way = self._buying.channels
         return {c: channel.concurrency - under_way.get(c, 0) for c, channel in self._catalog.current.channels.items()}
 
-    async def _find_unhealthy(self) -> frozenset[str]:
-        """Channels of which, in the last ten seconds, at least five attempts went wrong and more than came right."""
-        async with self._db.transaction() as tx:
-            health = await attempts_of.recent_health(tx, list(self._catalog.current.channels))
-        return frozenset(c for c, (good, bad) in health.items() if bad >= 5 and bad > good)
-
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._running.add(task)
@@ -254,7 +260,7 @@ class Buyer:
                 answer = Answer(NotSent("the channel cannot be connected"))
             elif time.monotonic() - claimed_at > self._settings.lease_s - self._longest_call_s:
                 # This process stood still. By now somebody may have asked, heard "not found", and bought elsewhere.
-                answer = Answer(NotSent("too late to be sent under this lease"))
+                answer = Answer(NotSent("too late to be sent under this lease", Cause.OURS))
             else:
                 purchase = replace(submission.purchase, callback_url=self._connections.callback_url(channel))
                 with _timed(channel.channel_id, "place"), traces.span("supplier.place", channel=channel.channel_id):
@@ -335,9 +341,12 @@ class Buyer:
         quick = [n for n, s in enumerate(batch) if s.is_quick]
         if not quick:
             return {}
+        told: list[Answered] = []
         try:
             async with self._db.transaction() as tx:
-                return dict(zip(quick, await settle_copies(tx, self._keyring, [batch[n] for n in quick]), strict=True))
+                statuses = await settle_copies(tx, self._keyring, [batch[n] for n in quick], told)
+            self.pulse.tell(told)
+            return dict(zip(quick, statuses, strict=True))
         except Unavailable:
             raise
         except Moved:  # a callback was quicker, or an operator: nothing stands yet, and the rows decide
@@ -358,8 +367,11 @@ class Buyer:
             return [await self._record_one(s) for s in batch]
 
     async def _settle(self, batch: Sequence[Settlement]) -> list[str]:
+        told: list[Answered] = []
         async with self._db.transaction() as tx:
-            return await settle(tx, self._keyring, batch)
+            statuses = await settle(tx, self._keyring, batch, told)
+        self.pulse.tell(told)
+        return statuses
 
     async def _record_one(self, settlement: Settlement) -> str | BaseException:
         try:

@@ -5,7 +5,7 @@ runs the whole table; a transaction-scoped advisory lock and the time of the las
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Protocol
@@ -16,14 +16,16 @@ from kameng_api.catalog import queries as catalog_queries
 from kameng_api.catalog.rules import Channel
 from kameng_api.jobs.alarms import send_alarms
 from kameng_api.kit import log
-from kameng_api.kit.clock import wire_time
+from kameng_api.kit.clock import utc_now, wire_time
 from kameng_api.kit.db import Database, Tx, execute, fetch
 from kameng_api.kit.ids import public_id
 from kameng_api.kit.money import format_amount
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger.queries import Breach
+from kameng_api.outbox import actions as outbox
 from kameng_api.reconciliation import invariants
 from kameng_api.settings import Settings
+from kameng_api.suppliers import events
 from kameng_api.suppliers import queries as suppliers
 from kameng_api.suppliers.port import Supplier, Wallet
 from kameng_api.tasks import actions as tasks
@@ -74,7 +76,7 @@ class Chore:
     run: Callable[[Desk], Awaitable[Any]]
 
 
-async def _is_my_turn(tx: Tx, name: str, every_s: float) -> bool:
+async def is_my_turn(tx: Tx, name: str, every_s: float) -> bool:
     """False while another worker is at it, or when one has done it in this period. Writes nothing."""
     [lock] = await fetch(tx, "SELECT pg_try_advisory_xact_lock(hashtextextended('kameng:' || $1, 0)) AS mine", name)
     if not lock["mine"]:
@@ -84,7 +86,7 @@ async def _is_my_turn(tx: Tx, name: str, every_s: float) -> bool:
     )
 
 
-async def _stamp(tx: Tx, name: str) -> None:
+async def stamp(tx: Tx, name: str) -> None:
     await execute(
         tx, "INSERT INTO chores (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET ran_at = excluded.ran_at", name
     )
@@ -113,7 +115,7 @@ LIMIT $2
 async def sweep(desk: Desk) -> int:
     """Make lost work due again: look up a live attempt, else submit. Returns how many orders had none."""
     async with desk.db.transaction() as tx:
-        if not await _is_my_turn(tx, "sweep", _SWEEP_S):
+        if not await is_my_turn(tx, "sweep", _SWEEP_S):
             return 0
         lost = await fetch(tx, _LOST, _GRACE_S, _SWEEP_AT_ONCE)
         await tasks.make_due(
@@ -125,7 +127,7 @@ async def sweep(desk: Desk) -> int:
                 for r in lost
             ],
         )
-        await _stamp(tx, "sweep")
+        await stamp(tx, "sweep")
     for r in lost[:10]:
         _log.warning("lost_work_found", order=public_id("ord", r["order_id"]), live_attempt=r["attempt_id"] is not None)
     return len(lost)
@@ -167,7 +169,7 @@ WHERE backend_xid IS NOT NULL OR backend_xmin IS NOT NULL
 async def watch(desk: Desk) -> None:
     """Raise and close the alarms that are read from the state of the house."""
     async with desk.db.transaction() as tx:
-        if not await _is_my_turn(tx, "watch", _WATCH_S):
+        if not await is_my_turn(tx, "watch", _WATCH_S):
             return
         stuck = await fetch(tx, _STUCK, _STUCK_AFTER_S)
         await alarms.keep_raised(
@@ -193,7 +195,7 @@ async def watch(desk: Desk) -> None:
         await _watch_parked(tx)
         await _watch_channels(tx)
         await _watch_horizon(tx)
-        await _stamp(tx, "watch")
+        await stamp(tx, "watch")
 
 
 async def _watch_incidents(tx: Tx) -> None:
@@ -241,18 +243,43 @@ async def _watch_horizon(tx: Tx) -> None:
 async def refresh_wallets(desk: Desk) -> int:
     """Ask every enabled channel for our balance, store it, and raise or close `wallet_low`. Returns how many answered."""
     async with desk.db.transaction() as tx:
-        if not await _is_my_turn(tx, "wallets", _WALLETS_S):
+        if not await is_my_turn(tx, "wallets", _WALLETS_S):
             return 0
         channels = [c for c in await catalog_queries.list_channels(tx) if c.status == "enabled"]
-        await _stamp(tx, "wallets")
+        await stamp(tx, "wallets")
     answers = await asyncio.gather(*(_ask_balance(desk, channel) for channel in channels))
     known = [(c, w) for c, w in zip(channels, answers, strict=True) if w is not None]
     for channel, wallet in known:
         async with desk.db.transaction() as tx:
             await catalog.record_wallet(tx, channel.channel_id, wallet.balance)
     async with desk.db.transaction() as tx:
-        await alarms.keep_raised(tx, "wallet_low", await _low_wallets(tx))
+        await _tell_of_low_wallets(tx, {channel.channel_id: wallet.currency for channel, wallet in known})
     return len(known)
+
+
+async def _tell_of_low_wallets(tx: Tx, currencies: Mapping[str, str]) -> None:
+    """The alarm stays while it lasts; the event comes once, when it begins."""
+    low = {c.channel_id: c for c in await catalog_queries.list_channels(tx) if c.status == "enabled" and _is_low(c)}
+    known = {r["subject"] for r in await fetch(tx, "SELECT subject FROM alarms WHERE kind = 'wallet_low' AND closed_at IS NULL")}
+    facts = [
+        events.fact_of_low_wallet(c.channel_id, c.environment, currencies[channel_id], c.wallet_balance or 0, c.wallet_low_at or 0, utc_now())
+        for channel_id, c in sorted(low.items())
+        if channel_id not in known and channel_id in currencies
+    ]
+    await outbox.record(tx, facts)
+    await alarms.keep_raised(
+        tx,
+        "wallet_low",
+        {
+            channel_id: f"balance {format_amount(c.wallet_balance or 0)}, alarm below {format_amount(c.wallet_low_at or 0)}"
+            for channel_id, c in low.items()
+        },
+    )
+
+
+def _is_low(channel: Channel) -> bool:
+    balance, mark = channel.wallet_balance, channel.wallet_low_at
+    return balance is not None and mark is not None and balance < mark
 
 
 async def _ask_balance(desk: Desk, channel: Channel) -> Wallet | None:
@@ -267,41 +294,30 @@ async def _ask_balance(desk: Desk, channel: Channel) -> Wallet | None:
         return None
 
 
-async def _low_wallets(tx: Tx) -> dict[str, str]:
-    return {
-        c.channel_id: f"balance {format_amount(c.wallet_balance)}, alarm below {format_amount(c.wallet_low_at)}"
-        for c in await catalog_queries.list_channels(tx)
-        if c.status == "enabled"
-        and c.wallet_low_at is not None
-        and c.wallet_balance is not None
-        and c.wallet_balance < c.wallet_low_at
-    }
-
-
 async def check_recent(desk: Desk) -> list[Breach]:
     """The invariants of what happened lately and of all open orders; raises `invariant_broken`, closes nothing."""
     async with desk.db.transaction() as reading:
-        if not await _is_my_turn(reading, "check_recent", _RECENT_S):
+        if not await is_my_turn(reading, "check_recent", _RECENT_S):
             return []
         found = await invariants.check_recent(reading, timedelta(seconds=2 * _RECENT_S))
         async with desk.db.transaction() as tx:
             await alarms.raise_alarms(tx, "invariant_broken", _by_subject(found))
-            await _stamp(tx, "check_recent")
+            await stamp(tx, "check_recent")
     return found
 
 
 async def check_all(desk: Desk) -> list[Breach]:
     """Every invariant over everything; what holds again is closed. The first time ever only starts the clock: a start is no quiet hour."""
     async with desk.db.transaction() as reading:
-        if not await _is_my_turn(reading, "check_all", _FULL_S):
+        if not await is_my_turn(reading, "check_all", _FULL_S):
             return []
         if not await fetch(reading, "SELECT 1 FROM chores WHERE name = 'check_all'"):
-            await _stamp(reading, "check_all")
+            await stamp(reading, "check_all")
             return []
         found = await invariants.check_all(reading, events_kept=timedelta(days=desk.settings.keep_events_days))
         async with desk.db.transaction() as tx:
             await alarms.keep_raised(tx, "invariant_broken", _by_subject(found))
-            await _stamp(tx, "check_all")
+            await stamp(tx, "check_all")
     return found
 
 
@@ -366,14 +382,14 @@ async def prune(desk: Desk) -> dict[str, int]:
     for what, statement, days in _retention(desk.settings):
         for _ in range(_PRUNE_BATCHES):
             async with desk.db.transaction() as tx:
-                if not await _is_my_turn(tx, "prune", _PRUNE_S):
+                if not await is_my_turn(tx, "prune", _PRUNE_S):
                     return gone
                 deleted = await execute(tx, statement, days, _PRUNE_BATCH)
             gone[what] = gone.get(what, 0) + deleted
             if not deleted:
                 break
     async with desk.db.transaction() as tx:
-        await _stamp(tx, "prune")
+        await stamp(tx, "prune")
     _log.info("pruned", **gone)
     return gone
 

@@ -42,6 +42,9 @@ CONNECTION_TROUBLE = (
     asyncpg.ReadOnlySQLTransactionError,
 )
 
+DATABASE_TROUBLE = (*CONNECTION_TROUBLE, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""Whatever the database may raise: after any of it the transaction cannot go on."""
+
 
 class Database:
     """One pool of connections. `url` is `postgresql+asyncpg://…`; `pool_size` bounds the connections of this process."""

@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
@@ -30,6 +31,7 @@ def new_ulid() -> UUID:
     return UUID(int=(ms << 80) | _last_random)
 
 
+@lru_cache(maxsize=8192)  # an order's id is said some five times within the flush that makes it
 def ulid_text(ulid: UUID) -> str:
     """26 characters of Crockford base32."""
     value = ulid.int

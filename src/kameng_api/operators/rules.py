@@ -32,6 +32,8 @@ PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
     "catalog:write": _ADMIN,
     "channels:write": _ADMIN,
     "channels:switch": _SUPPORT,  # at night somebody must be able to switch a failing channel off
+    "routing:write": _ADMIN,
+    "routing:switch": _SUPPORT,  # a supplier goes away at night: bans, windows and circuits, which undo no agreement
     "money:write": _FINANCE,
     "refunds:write": _SUPPORT | _FINANCE,
     "reviews:write": _SUPPORT | _FINANCE,
@@ -252,6 +254,14 @@ def _sentence(text: str, pointer: str) -> list[FieldError]:
 def allows(role: str, permission: str) -> bool:
     """Whether a role may do this. Raises KeyError for a permission that is not in the table."""
     return role in PERMISSIONS[permission]
+
+
+_SWITCHES: Final = frozenset({"ban", "maintenance", "force"})
+
+
+def permission_for_rule(kind: str) -> str:
+    """What it takes to say, or take back, a routing rule of this kind."""
+    return "routing:switch" if kind in _SWITCHES else "routing:write"
 
 
 def is_active(operator: Operator, now: datetime) -> bool:

@@ -5,7 +5,7 @@ Doubt never releases money and never lets another channel be tried; contradictin
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from kameng_api.kit.ids import ulid_text
@@ -14,6 +14,7 @@ from kameng_api.ledger import rules as books
 from kameng_api.orders.changes import Changes, RefundRow
 from kameng_api.orders.codes import CodeToStore
 from kameng_api.orders.rules import REFUNDED_EVENT, REFUSAL_TO_FAILURE, FailureCode, Order, Status, Substatus
+from kameng_api.suppliers.answers import NEVER_GOT_IT
 from kameng_api.suppliers.port import (
     Accepted,
     Answer,
@@ -29,18 +30,19 @@ from kameng_api.suppliers.port import (
     Unknown,
 )
 from kameng_api.suppliers.rules import (
+    AskAPerson,
+    AskAt,
     Attempt,
     AttemptState,
+    CallbackBy,
     may_try_another,
-    next_look_up,
+    next_question,
     not_found_proves_nothing_bought,
 )
 from kameng_api.tasks.rules import Lane
 
 # Kept in `Attempt.trouble`: what must be remembered of an attempt besides its state.
 LATE_SUCCESS = "late_success"
-CALLBACK_WAIT = timedelta(hours=1)
-"""How long a supplier that can only call back may take before a person asks it."""
 CONTRADICTION = "contradiction"
 REVERSED_EARLY = "reversed_before_delivered"
 CODES_UNUSABLE = "codes_unusable"
@@ -233,7 +235,7 @@ def _not_found(order: Order, attempt: Attempt, news: News, now: datetime, to: Ch
             to.review(order, "the supplier no longer knows what it had taken")
             to.touch(order, attempt)
             return
-        attempt.refusal = "not_found"
+        attempt.refusal = NEVER_GOT_IT
         _give_back(order, attempt, AttemptState.REFUSED, "the supplier never got it", now, to)
         _go_on(order, to)
         return
@@ -245,19 +247,13 @@ def _not_found(order: Order, attempt: Attempt, news: News, now: datetime, to: Ch
 def _ask_again(order: Order, attempt: Attempt, news: News, now: datetime, to: Changes) -> None:
     if news.beat == "look_up":
         attempt.look_ups += 1
-    if not news.can_look_up:
-        if not news.capabilities.callback:
-            to.review(order, "the supplier cannot be asked: a person must find out")
-        elif now >= attempt.sent_at + CALLBACK_WAIT:  # without this end the look-up would be due again at once, for ever
-            to.review(order, "no callback came, and the supplier cannot be asked")
-        else:  # only its callback can tell; this task is the end of the waiting
-            to.make_due(attempt.key, Lane.LOOK_UP, attempt.sent_at + CALLBACK_WAIT)
-        return
-    at = next_look_up(attempt.sent_at, now, news.capabilities.min_query_interval_s)
-    if at is None:
-        to.review(order, "no verdict after 24 hours of asking")
-        return
-    to.make_due(attempt.key, Lane.LOOK_UP, at)
+    match next_question(news.capabilities, attempt.state, attempt.sent_at, now, can_look_up=news.can_look_up):
+        case AskAt(at=at):
+            to.make_due(attempt.key, Lane.LOOK_UP, at)
+        case CallbackBy(at=at):  # only its callback can tell; this task is the end of the waiting
+            to.make_due(attempt.key, Lane.LOOK_UP, at)
+        case AskAPerson(why=why):
+            to.review(order, why)
 
 
 def _absorb_settled(

@@ -23,7 +23,7 @@ from kameng_api.orders.views import view_json
 from kameng_api.outbox import actions as outbox
 from kameng_api.outbox.rules import Fact
 from kameng_api.suppliers import actions as suppliers
-from kameng_api.suppliers.actions import Evidence
+from kameng_api.suppliers.actions import Evidence, RouteDecision, RouteInputs
 from kameng_api.suppliers.rules import Attempt
 from kameng_api.tasks import actions as tasks
 from kameng_api.tasks.rules import Due, Lane, Task
@@ -80,6 +80,8 @@ class Changes:
     codes: list[CodeToStore] = field(default_factory=list)
     refunds: list[RefundRow] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
+    inputs: list[RouteInputs] = field(default_factory=list)
+    decisions: list[RouteDecision] = field(default_factory=list)
 
     def add(self, other: "Changes") -> None:
         """Take over what was decided apart."""
@@ -96,6 +98,8 @@ class Changes:
         self.codes += other.codes
         self.refunds += other.refunds
         self.evidence += other.evidence
+        self.inputs += other.inputs
+        self.decisions += other.decisions
 
     def touch(self, order: Order, attempt: Attempt | None = None) -> None:
         """Remember that these rows changed."""
@@ -177,6 +181,7 @@ async def write(tx: Tx, keyring: Keyring, changes: Changes) -> None:
     parts += suppliers.parts_of_opened(changes.opened)
     parts += suppliers.parts_of_saved([a for a in changes.attempts.values() if a.key not in opened])
     parts += suppliers.parts_of_answers(keyring, changes.evidence)
+    parts += suppliers.parts_of_choices(changes.inputs, changes.decisions)
     parts += [sets.updating("orders", columns_of(orders, _SAVED_KEY), columns_of(orders, _SAVED))] if orders else []
     parts += outbox.parts_of(changes.facts)
     await sets.write(tx, parts)
@@ -199,11 +204,11 @@ async def write_of_copies(
         raise sets.Moved
     orders, attempts = list(changes.orders.values()), list(changes.attempts.values())
     parts = ledger.parts_of_new(postings)
-    parts += suppliers.parts_of_saved(attempts, written_by=[written_by[a.book_id, a.order_id] for a in attempts])
-    parts += suppliers.parts_of_answers(keyring, changes.evidence)
-    if orders:
+    if orders:  # before their attempts, as everybody locks them: counted parts take their rows in this order
         by = [written_by[o.key] for o in orders]
         parts.append(sets.updating("orders", columns_of(orders, _SAVED_KEY), columns_of(orders, _SAVED), written_by=by))
+    parts += suppliers.parts_of_saved(attempts, written_by=[written_by[a.book_id, a.order_id] for a in attempts])
+    parts += suppliers.parts_of_answers(keyring, changes.evidence)
     parts += outbox.parts_of(changes.facts)
     parts += tasks.parts_of_completed(done)
     await sets.write(tx, parts)

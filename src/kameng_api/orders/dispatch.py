@@ -2,33 +2,38 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import orjson
 
-from kameng_api.catalog import rules as catalog
-from kameng_api.catalog.rules import Snapshot
+from kameng_api.catalog import queries as catalog
+from kameng_api.catalog.hand import Buyer
 from kameng_api.kit.crypto import Keyring
-from kameng_api.kit.db import Tx
+from kameng_api.kit.db import DATABASE_TROUBLE, Tx
 from kameng_api.kit.ids import book_reference, new_ulid
 from kameng_api.ledger import rules as books
 from kameng_api.orders import changes as writing
 from kameng_api.orders import queries
-from kameng_api.orders.absorb import crashed_while_submitting, tried_channels
+from kameng_api.orders.absorb import crashed_while_submitting
 from kameng_api.orders.actions import fields_binding, target_binding
 from kameng_api.orders.changes import Changes
+from kameng_api.orders.choices import Choices, Chosen, Surroundings
 from kameng_api.orders.rules import (
     FailureCode,
     Order,
     Status,
     Substatus,
     failure_when_no_channel_is_left,
+    magic_masked,
 )
 from kameng_api.suppliers import queries as attempts_of
+from kameng_api.suppliers import vitals
 from kameng_api.suppliers.port import Purchase
-from kameng_api.suppliers.rules import Attempt, AttemptState, Candidate, Choice, NoChoice, choose
+from kameng_api.suppliers.routing.facts import Action, Option, Sent
+from kameng_api.suppliers.rules import Attempt, AttemptState
 from kameng_api.tasks import actions as tasks
 from kameng_api.tasks.rules import Lane, Task
 
@@ -63,29 +68,14 @@ class Submission:
     copy: Copy = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the choice is made from, besides the order: one copy of the catalogue and what is known of the channels.
-
-    `room`: how many more calls a channel may be sent now; one that is not named has no limit.
-    """
-
-    snapshot: Snapshot
-    unhealthy: frozenset[str] = frozenset()
-    room: dict[str, int] = field(default_factory=dict)
-    not_sent_pause_s: float = 1.0
-
-    def busy(self) -> set[str]:
-        """Channels that may be sent nothing more now."""
-        return {channel for channel, left in self.room.items() if left <= 0}
-
-
 @dataclass(slots=True)
 class Round:
     """What one round decided: purchases to send, and the tasks whose order could not be decided, each with what was raised."""
 
     claimed: int = 0
     submissions: list[Submission] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
+    """What the router may be told of them when the transaction stands."""
     poisoned: list[tuple[Task, Exception]] = field(default_factory=list)
 
 
@@ -105,7 +95,7 @@ async def dispatch_claimed(tx: Tx, keyring: Keyring, around: Surroundings, claim
     now, xid, orders = await queries.lock_orders_of_transaction(tx, [t.key for t in claimed])
     begun = [key for key, order in orders.items() if order.status != Status.ACCEPTED]  # the others have no attempts yet
     attempts = await attempts_of.list_of_orders(tx, begun) if begun else {}
-    around = replace(around, room=dict(around.room))  # counted down while attempts are opened
+    choices = Choices(around, now, await _buyers(tx, around, orders))
     changes = Changes()
     done: list[Task] = []
     later: list[tuple[Task, datetime, str | None]] = []
@@ -116,30 +106,38 @@ async def dispatch_claimed(tx: Tx, keyring: Keyring, around: Surroundings, claim
             continue
         own = Changes()
         try:
-            step = _next_step(order, attempts.get(task.key, ()), around, now, own)
+            step = await _next_step(tx, order, attempts.get(task.key, ()), choices, own)
             submission = _submission(keyring, task, Copy(order, step, xid, now, clock)) if isinstance(step, Attempt) else None
+        except DATABASE_TROUBLE:
+            raise
         except Exception as trouble:
             round_.poisoned.append((task, trouble))
             continue
         changes.add(own)
         if submission is not None:
-            if submission.channel_id in around.room:
-                around.room[submission.channel_id] -= 1
             round_.submissions.append(submission)
+            if magic_masked(order.environment, order.target_masked) is None:
+                attempt = submission.copy.attempt
+                round_.sent.append(Sent(attempt.reference, attempt.channel_id, order.sku, now.timestamp(), attempt.probe))
         elif isinstance(step, datetime):
             later.append((task, step, None))
         else:
             done.append(task)
+    changes.inputs, changes.decisions = choices.inputs, choices.decisions
     await writing.write(tx, keyring, changes)
     await tasks.reschedule(tx, later)
     await tasks.complete(tx, done)
     return round_
 
 
-def _next_step(
-    order: Order, attempts: Sequence[Attempt], around: Surroundings, now: datetime, changes: Changes
-) -> Attempt | datetime | None:
+async def _buyers(tx: Tx, around: Surroundings, orders: Mapping[tuple[int, UUID], Order]) -> Mapping[int, Buyer]:
+    """Who orders, where the operator's rules ask for it."""
+    return await catalog.list_buyers(tx, sorted({book for book, _ in orders})) if around.snapshot.hand.personal else {}
+
+
+async def _next_step(tx: Tx, order: Order, attempts: Sequence[Attempt], choices: Choices, changes: Changes) -> Attempt | datetime | None:
     """Open an attempt, or say when to come back, or None when this task has nothing more to do."""
+    now = choices.now
     live = next((a for a in attempts if a.live), None)
     if live is not None:
         if live.state == AttemptState.SUBMITTING:
@@ -148,18 +146,30 @@ def _next_step(
     if order.remaining_units == 0 or now >= order.deadline_at:
         _end(order, now, FailureCode.DEADLINE_PASSED, changes)
         return None
-    candidates = _candidates(order, around)
-    choice = choose(
-        candidates, order.remaining_units, _passed_over(attempts, around, now), allow_below_cost=_below_cost(order, around)
-    )
-    if isinstance(choice, NoChoice):
-        back_at = _worth_waiting(order, candidates, attempts, around, now)
-        if back_at is not None:
-            return min(back_at, order.deadline_at)
-        refusals = [a.refusal for a in attempts if a.refusal] + choice.refusals
+    chosen = choices.decide(order, attempts)
+    if chosen.decision.action is Action.PROBE and not await _lease_probe(tx, chosen, order.sku):
+        chosen = choices.decide_without_probe(order, attempts, chosen)
+    choices.take(order, chosen)
+    if chosen.decision.action is Action.HOLD:
+        return min(now + timedelta(seconds=chosen.hold_s), order.deadline_at)
+    if chosen.option is None:
+        refusals = [a.refusal for a in attempts if a.refusal] + chosen.code_refusals
         _end(order, now, failure_when_no_channel_is_left(refusals), changes)
         return None
-    return _open(order, attempts, choice, now, changes)
+    return _open(order, attempts, chosen, chosen.option, now, changes)
+
+
+_LEASE_S: Final = 3.0
+
+
+async def _lease_probe(tx: Tx, chosen: Chosen, sku: str) -> bool:
+    """One process probes a circuit at a time, however many see that a probe is due.
+
+    The lease bridges only the time until the others have heard of the probe: from then on their own readings say when the next is due.
+    """
+    assert chosen.option is not None
+    scope = sku if chosen.option.reading.of_sku else None
+    return await vitals.lease_probe(tx, chosen.option.channel, scope, min(chosen.decision.until_s or 0.0, _LEASE_S))
 
 
 def _end(order: Order, now: datetime, failure: FailureCode, changes: Changes) -> None:
@@ -167,85 +177,35 @@ def _end(order: Order, now: datetime, failure: FailureCode, changes: Changes) ->
     changes.finish(order, now, failure)
 
 
-def _open(order: Order, attempts: Sequence[Attempt], choice: Choice, now: datetime, changes: Changes) -> Attempt:
+def _open(order: Order, attempts: Sequence[Attempt], chosen: Chosen, option: Option, now: datetime, changes: Changes) -> Attempt:
     attempt_id = new_ulid()
+    units = order.remaining_units
     attempt = Attempt(
         book_id=order.book_id,
         attempt_id=attempt_id,
         order_id=order.order_id,
         n=len(attempts) + 1,
-        channel_id=choice.candidate.channel_id,
-        product_code=choice.candidate.product_code,
-        units=order.remaining_units,
+        channel_id=option.channel,
+        product_code=option.product_code,
+        units=units,
         state=AttemptState.SUBMITTING.value,
         currency=order.currency,
-        cost=choice.candidate.cost,
+        cost=option.cost,
         reference=book_reference(order.book_id, attempt_id),
-        reason=choice.reason,
+        reason=chosen.why,
         sent_at=now,
+        sku=order.sku,
+        price=chosen.ask.price,
+        loss_allowed=chosen.ask.allow_loss,
+        probe=chosen.decision.action is Action.PROBE,
     )
     changes.start_processing(order, now)
-    order.committed_units += attempt.units
+    order.committed_units += units
     changes.opened.append(attempt)
     changes.born.append(
-        books.reserve(
-            order.book_id, attempt_id, order.order_id, attempt.channel_id, attempt.currency, attempt.cost
-        )
+        books.reserve(order.book_id, attempt_id, order.order_id, attempt.channel_id, attempt.currency, attempt.cost)
     )
     return attempt
-
-
-def _candidates(order: Order, around: Surroundings) -> list[Candidate]:
-    units = order.remaining_units
-    return [
-        Candidate(
-            channel_id=channel.channel_id,
-            product_code=offer.product_code,
-            cost=catalog.unit_cost(offer, order.face_value) * units,
-            price=order.unit_price * units,
-            stock=offer.stock,
-            wallet=channel.wallet_balance,
-            healthy=channel.channel_id not in around.unhealthy,
-        )
-        for channel, offer in catalog.usable_offers(around.snapshot, order.sku, order.environment)
-    ]
-
-
-def _below_cost(order: Order, around: Surroundings) -> bool:
-    product = around.snapshot.products.get(order.sku)
-    return product is not None and product.allow_below_cost
-
-
-def _passed_over(attempts: Sequence[Attempt], around: Surroundings, now: datetime) -> Mapping[str, str]:
-    passed = dict(tried_channels(attempts))
-    passed |= {channel: "not reached a moment ago" for channel, at in _pauses(attempts, around).items() if at > now}
-    passed |= dict.fromkeys(around.busy() - passed.keys(), "at its limit")
-    return passed
-
-
-def _pauses(attempts: Sequence[Attempt], around: Surroundings) -> dict[str, datetime]:
-    """channel → when a channel that could not be reached may be asked again: 1 s, doubling, at most 30 s."""
-    pauses: dict[str, datetime] = {}
-    count: dict[str, int] = {}
-    for a in attempts:
-        if a.state == AttemptState.NOT_SENT:
-            count[a.channel_id] = count.get(a.channel_id, 0) + 1
-            wait = min(around.not_sent_pause_s * 2 ** (count[a.channel_id] - 1), 30.0)
-            pauses[a.channel_id] = (a.settled_at or a.sent_at) + timedelta(seconds=wait)
-    return pauses
-
-
-def _worth_waiting(
-    order: Order, candidates: Sequence[Candidate], attempts: Sequence[Attempt], around: Surroundings, now: datetime
-) -> datetime | None:
-    """When a channel that is only busy or was not reached may be asked; None when no channel can change its mind."""
-    tried, busy = tried_channels(attempts), around.busy()
-    pauses = _pauses(attempts, around)
-    below_cost = _below_cost(order, around)
-    open_ = [c.channel_id for c in candidates if c.channel_id not in tried and (c.cost <= c.price or below_cost)]
-    times = [pauses[c] for c in open_ if c in pauses and pauses[c] > now]
-    times += [now + timedelta(milliseconds=200) for c in open_ if c in busy]
-    return min(times, default=None)
 
 
 def _submission(keyring: Keyring, task: Task, copy: Copy) -> Submission:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from kameng_api.kit.crypto import Keyring
@@ -15,9 +15,12 @@ from kameng_api.orders import queries
 from kameng_api.orders.absorb import News, absorb, reversal_refund_no
 from kameng_api.orders.changes import Changes
 from kameng_api.orders.dispatch import Copy
+from kameng_api.orders.rules import Order, magic_masked
 from kameng_api.suppliers import queries as attempts_of
 from kameng_api.suppliers.actions import Evidence
+from kameng_api.suppliers.answers import heard
 from kameng_api.suppliers.port import Accepted, Delivered, Reversed
+from kameng_api.suppliers.routing.facts import Answered
 from kameng_api.suppliers.rules import Attempt
 from kameng_api.tasks import actions as tasks
 from kameng_api.tasks.rules import Due, Task
@@ -38,11 +41,13 @@ class Settlement:
         return self.copy is not None and not self.copy.taken and isinstance(self.news.answer.outcome, Delivered | Accepted)
 
 
-async def settle_copies(tx: Tx, keyring: Keyring, settlements: Sequence[Settlement]) -> list[str]:
+async def settle_copies(
+    tx: Tx, keyring: Keyring, settlements: Sequence[Settlement], told: list[Answered] | None = None
+) -> list[str]:
     """`settle` in one statement, for quick settlements: decided on the copies that dispatch left in this process.
 
     Raises `sets.Moved` when somebody else has written to one of the orders since, or when only locks can decide; whatever it raises,
-    nothing may be committed, and `settle` takes over from the rows.
+    nothing may be committed, and `settle` takes over from the rows. `told` as there.
     """
     changes = Changes()
     written_by: dict[tuple[int, UUID], int] = {}
@@ -54,18 +59,31 @@ async def settle_copies(tx: Tx, keyring: Keyring, settlements: Sequence[Settleme
         copy.taken = True
         written_by[copy.order.key] = copy.xid
         now = copy.now + timedelta(seconds=time.monotonic() - copy.clock)
-        absorb(copy.order, copy.attempt, [copy.attempt], s.news, now, changes)
+        _absorb(copy.order, copy.attempt, [copy.attempt], s.news, now, changes, told)
     changes.evidence = [Evidence(s.news.book_id, s.news.attempt_id, s.news.beat, s.news.answer) for s in settlements]
     done = [s.task for s in settlements if s.task is not None]
     await writing.write_of_copies(tx, keyring, changes, written_by, done)
     return [s.copy.order.status for s in settlements if s.copy is not None]
 
 
-async def settle(tx: Tx, keyring: Keyring, settlements: Sequence[Settlement]) -> list[str]:
+def _absorb(
+    order: Order, attempt: Attempt, siblings: Sequence[Attempt], news: News, now: datetime, changes: Changes, told: list[Answered] | None
+) -> None:
+    before = attempt.state
+    absorb(order, attempt, siblings, news, now, changes)
+    what = heard(news.answer.outcome, before, attempt.state, attempt.refusal)
+    if what is not None and told is not None and magic_masked(order.environment, order.target_masked) is None:
+        told.append(Answered(attempt.reference, attempt.channel_id, order.sku, now.timestamp(), attempt.sent_at.timestamp(), what))
+
+
+async def settle(
+    tx: Tx, keyring: Keyring, settlements: Sequence[Settlement], told: list[Answered] | None = None
+) -> list[str]:
     """Store every answer, apply each through its order's lock and settle key, complete the tasks.
 
     Facts are not fenced: the answer of a worker that lost its lease is applied all the same, and changes nothing twice. Returns the
-    status of each order afterwards ("" where the attempt does not exist).
+    status of each order afterwards ("" where the attempt does not exist). `told` receives what the answers say about the channels'
+    health; it may be passed on when the transaction stands.
     """
     order_of = await _orders_of(tx, settlements)
     now, orders = await queries.lock_orders_now(tx, list(order_of.values()))
@@ -80,7 +98,7 @@ async def settle(tx: Tx, keyring: Keyring, settlements: Sequence[Settlement]) ->
         attempt = attempts[s.news.book_id, s.news.attempt_id]
         order = orders[attempt.book_id, attempt.order_id]
         news = await _with_known_reversal(tx, s.news, attempt, seen_reversals)
-        absorb(order, attempt, siblings[order.key], news, now, changes)
+        _absorb(order, attempt, siblings[order.key], news, now, changes, told)
     mine = {(t.lane, t.key): t for s in settlements if (t := s.task) is not None}
     # Own tasks are given back or completed, once; only other work is made due or taken away here.
     again = [(mine.pop((d.lane, (d.book_id, d.ref))), d.run_at or now, None) for d in changes.due if (d.lane, (d.book_id, d.ref)) in mine]

@@ -10,7 +10,7 @@ from enum import StrEnum
 from random import Random
 from typing import Final
 
-from kameng_api.simulator.config import Knobs, Latency, Role
+from kameng_api.simulator.config import Faults, Knobs, Role
 from kameng_api.simulator.protocol import Status
 
 
@@ -91,7 +91,7 @@ MAGIC: Final[Mapping[str, Callable[[Role, int], Plan]]] = {
 }
 
 
-def plan(knobs: Knobs, role: Role, target: str, units: int, draw: Random) -> Plan:
+def plan(knobs: Faults, role: Role, target: str, units: int, draw: Random) -> Plan:
     """Decides about a new order. Magic targets ignore the shares of the knobs; a share that is 0 draws nothing."""
     magic = MAGIC.get(target)
     if magic is not None:
@@ -110,6 +110,9 @@ def plan(knobs: Knobs, role: Role, target: str, units: int, draw: Random) -> Pla
         return accept(_finish(knobs.late_success_after_s, Status.SUCCESS), manner=Manner.HANG)
     if happens(knobs.refuse_rate):
         return refuse(knobs.refuse_code)
+    if happens(knobs.late_failure_rate):
+        after_s = knobs.late_failure_after_s + draw.random() * knobs.late_failure_spread_s
+        return accept(_finish(after_s, Status.FAILED, knobs.refuse_code))
     if happens(knobs.contact_staff_rate):
         return Plan(Status.CONTACT_STAFF)
     if happens(knobs.contradiction_rate):
@@ -118,14 +121,12 @@ def plan(knobs: Knobs, role: Role, target: str, units: int, draw: Random) -> Pla
     if units > 1 and happens(knobs.partial_rate):
         return Plan(Status.PARTIAL, units=units - 1, later=later)
     if happens(knobs.async_rate):
-        return accept(
-            _finish(knobs.async_after_s, Status.SUCCESS),
-            *(Step(knobs.async_after_s + step.after_s, step.kind) for step in later),
-        )
+        after_s = knobs.async_after_s * knobs.slow_factor
+        return accept(_finish(after_s, Status.SUCCESS), *(Step(after_s + step.after_s, step.kind) for step in later))
     return Plan(Status.SUCCESS, later=later) if later else DELIVER
 
 
-def _contradiction(knobs: Knobs) -> Plan:
+def _contradiction(knobs: Faults) -> Plan:
     if knobs.contradiction_kind == "success_then_failed":  # delivered for real; only their words change
         return Plan(Status.SUCCESS, later=(Step(knobs.contradiction_after_s, "contradict", _FAILED, "ORDER_REJECTED"),))
     return Plan(  # said no, and delivers all the same
@@ -143,17 +144,26 @@ def callback_times(knobs: Knobs, status: str, step: Step | None = None) -> list[
     return times + [(knobs.callback_delay_s + 0.5 + 0.2 * number, stale_status) for number, stale_status in enumerate(stale)]
 
 
-def wait_ms(latency: Latency, draw: Random) -> float:
+def sent_at(knobs: Knobs, at: float, time_scale: float) -> float:
+    """When a callback that is due `at` (seconds since 1970) leaves: at once, or with all others of its batch."""
+    period = knobs.callback_batch_s * time_scale
+    return math.ceil(at / period) * period if period > 0 else at
+
+
+def wait_ms(knobs: Faults, draw: Random) -> float:
+    """How long the answer is held back."""
+    latency = knobs.latency
     match latency.kind:
         case "none":
             return 0
         case "fixed":
-            return min(latency.ms, latency.max_ms)
+            ms = latency.ms
         case "lognormal":
-            return min(draw.lognormvariate(math.log(max(latency.ms, 0.001)), latency.sigma), latency.max_ms)
+            ms = draw.lognormvariate(math.log(max(latency.ms, 0.001)), latency.sigma)
+    return min(ms * knobs.slow_factor, latency.max_ms)
 
 
-def is_down(knobs: Knobs, now: float, time_scale: float) -> str:
+def is_down(knobs: Faults, now: float, time_scale: float) -> str:
     """`none`, `http_503` or `silent` at `now` (seconds since 1970)."""
     if knobs.outage != "none":
         return knobs.outage

@@ -16,7 +16,7 @@ import orjson
 
 from kameng_api.kit.money import SCALE, format_amount, parse_amount
 from kameng_api.simulator.accounts import Account, Accounts
-from kameng_api.simulator.behaviour import Plan, Step, callback_times
+from kameng_api.simulator.behaviour import Plan, Step, callback_times, sent_at
 from kameng_api.simulator.config import Knobs, Product
 from kameng_api.simulator.protocol import Ask, Status
 from kameng_api.simulator.store import Timer
@@ -86,6 +86,11 @@ class Books:
     def record_request(self, supplier: str, path: str, reference: str, verdict: str, now: float) -> None:
         self._db.execute(_INSERT_REQUEST, (now, supplier, path, reference, verdict))
 
+    def count_open(self, account: Account) -> int:
+        """Orders that are being worked on."""
+        row = self._db.execute("SELECT count(*) FROM sim_order WHERE supplier = ? AND status = 'PROCESSING'", (account.name,)).fetchone()
+        return int(row[0])
+
     def place(self, account: Account, ask: Ask, plan: Plan, now: float) -> tuple[dict[str, Any], bool]:
         """Places an order and returns what the vendor says about it, and whether it is new.
 
@@ -96,7 +101,7 @@ class Books:
             self.record_request(account.name, "place", ask.reference, f"repeated {known['status']}", now)
             return self._view(known, account), False
         product = account.products.get(ask.product_code)
-        unit_cost = 0 if product is None else _unit_cost(product, ask.face_value)
+        unit_cost = 0 if product is None else _unit_cost(product, ask.face_value, account.knobs.of(ask.product_code).price_factor)
         if plan.start != Status.FAILED:
             refusal = _refusal(account, product, ask, unit_cost)
             plan = Plan(Status.FAILED, fail_code=refusal) if refusal else plan
@@ -201,7 +206,7 @@ class Books:
     def _call_back(self, order: OrderRow, knobs: Knobs, status: str, step: Step | None, now: float) -> None:
         if order["callback_url"]:
             for after_s, told in callback_times(knobs, status, step):
-                self._timer(now + after_s * self._time_scale, "callback", order["id"], told)
+                self._timer(sent_at(knobs, now + after_s * self._time_scale, self._time_scale), "callback", order["id"], told)
 
     def fire(self, timer_ids: Iterable[int], now: float) -> None:
         """Does what is due (every kind but callbacks, which the clock sends)."""
@@ -344,9 +349,15 @@ def _is_in_range(product: Product, face_value: int | None) -> bool:
     return face_value is not None and parse_amount(product.face_min) <= face_value <= parse_amount(product.face_max)
 
 
-def _unit_cost(product: Product, face_value: int | None) -> int:
-    cost = parse_amount(product.cost)
+def _unit_cost(product: Product, face_value: int | None, price_factor: float) -> int:
+    cost = cost_now(product, price_factor)
     return cost if product.face_min is None else -(-cost * (face_value or 0) // SCALE)
+
+
+def cost_now(product: Product, price_factor: float) -> int:
+    """What the list says now, 1/10000 units."""
+    cost = parse_amount(product.cost)
+    return cost if price_factor == 1 else round(cost * price_factor)
 
 
 def _test_card() -> tuple[str, str]:

@@ -37,11 +37,12 @@ class Latency(Model):
     max_ms: float = Field(default=60_000, ge=0)
 
 
-class Knobs(Model):
-    """Everything that can be turned while the simulator runs. Shares are drawn per order that is not a magic target."""
+class Faults(Model):
+    """What befalls an order, by share; drawn per order that is not a magic target."""
 
     latency: Latency = Latency()
-    seed: int | None = None  # repeatable draws from the moment the knobs are set
+    slow_factor: float = Field(default=1, ge=0, le=1000)  # multiplies latency and async_after_s
+    price_factor: float = Field(default=1, gt=0, le=100)  # of every cost, from now on; orders that name less are refused with PRICE_CHANGED
 
     refuse_rate: Rate = 0
     refuse_code: str = "CHANNEL_MAINTENANCE"  # any of protocol.FAIL_CODES
@@ -49,6 +50,9 @@ class Knobs(Model):
     contact_staff_rate: Rate = 0
     async_rate: Rate = 0  # answers `processing` now and delivers after async_after_s
     async_after_s: Seconds = 1
+    late_failure_rate: Rate = 0  # answers `processing` now and fails with refuse_code after late_failure_after_s
+    late_failure_after_s: Seconds = 300
+    late_failure_spread_s: Seconds = 0  # plus up to so much, evenly
 
     hang_rate: Rate = 0  # reads the order and never answers
     hang_point: Literal["before", "after"] = "after"  # the delivery
@@ -60,22 +64,12 @@ class Knobs(Model):
 
     outage: Literal["none", "http_503", "silent"] = "none"
     flapping_period_s: Seconds = 0  # 0: off; else the first half of each period is well, the second half is http_503
-    rate_limit_per_s: int = Field(default=0, ge=0)  # 0: off; above it RATE_LIMITED, nothing is recorded as an order
 
     reversal_rate: Rate = 0
     reversal_after_s: Seconds = 30
     contradiction_rate: Rate = 0
     contradiction_kind: Literal["success_then_failed", "failed_then_success"] = "success_then_failed"
     contradiction_after_s: Seconds = 1
-    not_found_for_s: Seconds = 0  # look-ups answer ORDER_NOT_FOUND for so long after the order was placed
-    idempotent: bool = True  # False: the same reference again is a new order and is delivered again
-    wallet_empty_answer: Literal["refuse", "http_500"] = "refuse"
-
-    callback_on_sync_success: bool = False  # also call back for orders that were answered at once
-    callback_copies: int = Field(default=1, ge=0, le=10)  # 0: callbacks are lost
-    callback_delay_s: Seconds = 0
-    callback_reorder: bool = False  # a stale PROCESSING arrives after the final callback
-    callback_wrong_signature_rate: Rate = 0
 
     @field_validator("refuse_code")
     @classmethod
@@ -83,6 +77,31 @@ class Knobs(Model):
         if value not in FAIL_CODES:
             raise ValueError(f"refuse_code is one of {', '.join(sorted(FAIL_CODES))}")
         return value
+
+
+class Knobs(Faults):
+    """Everything that can be turned while the simulator runs: the faults of all orders, and those of the account as a whole."""
+
+    seed: int | None = None  # repeatable draws from the moment the knobs are set
+    products: dict[str, Faults] = Field(default_factory=dict)  # product code → its own faults instead of the account's
+
+    rate_limit_per_s: int = Field(default=0, ge=0)  # 0: off; above it RATE_LIMITED, nothing is recorded as an order
+    capacity: int = Field(default=0, ge=0)  # 0: off; most orders at once (PROCESSING, or their answer held back), above it RATE_LIMITED
+
+    not_found_for_s: Seconds = 0  # look-ups answer ORDER_NOT_FOUND for so long after the order was placed
+    idempotent: bool = True  # False: the same reference again is a new order and is delivered again
+    wallet_empty_answer: Literal["refuse", "http_500"] = "refuse"
+
+    callback_on_sync_success: bool = False  # also call back for orders that were answered at once
+    callback_copies: int = Field(default=1, ge=0, le=10)  # 0: callbacks are lost
+    callback_delay_s: Seconds = 0
+    callback_batch_s: Seconds = 0  # 0: off; else callbacks wait for the next multiple of so many seconds and leave together
+    callback_reorder: bool = False  # a stale PROCESSING arrives after the final callback
+    callback_wrong_signature_rate: Rate = 0
+
+    def of(self, product_code: str) -> Faults:
+        """The faults that an order for `product_code` meets."""
+        return self.products.get(product_code, self)
 
 
 class Product(Model):

@@ -30,10 +30,10 @@ class Trouble(Exception):
 
 
 class WalletMove(BaseModel):
-    """`amount` is a decimal string; `take` takes it out of the wallet instead."""
+    """`amount` is a decimal string; `take` takes it out of the wallet instead, without an amount all there is."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    amount: str
+    amount: str | None = None
     take: bool = False
 
 
@@ -106,9 +106,17 @@ async def put_knobs(control: Control, request: Request) -> Response:
 
 async def move_wallet(control: Control, request: Request) -> Response:
     account, move = control.account(request), WalletMove.model_validate(await _json(request))
-    amount = parse_amount(move.amount) * (-1 if move.take else 1)
-    balance = await control.writer.submit(lambda: control.books.accounts.top_up(account, amount, time.time()))
-    return JSONResponse({"balance": format_amount(balance)})
+    if move.amount is None and not move.take:
+        raise Trouble(422, "amount is missing")
+    amount = None if move.amount is None else parse_amount(move.amount)
+
+    def moved() -> tuple[int, int]:
+        before = account.balance
+        change = -before if amount is None else -amount if move.take else amount
+        return before, control.books.accounts.top_up(account, change, time.time())
+
+    before, balance = await control.writer.submit(moved)
+    return JSONResponse({"balance": format_amount(balance), "before": format_amount(before)})
 
 
 async def put_product(control: Control, request: Request) -> Response:

@@ -42,6 +42,7 @@ CREATE TABLE IF NOT EXISTS sim_order (
     finished_at REAL
 );
 CREATE INDEX IF NOT EXISTS sim_order_reference ON sim_order (reference, supplier);
+CREATE INDEX IF NOT EXISTS sim_order_open ON sim_order (supplier) WHERE status = 'PROCESSING';
 -- One row per unit that really was delivered. Never deleted; a reversal is marked.
 CREATE TABLE IF NOT EXISTS delivery (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, supplier TEXT NOT NULL, reference TEXT NOT NULL,

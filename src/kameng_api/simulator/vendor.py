@@ -7,7 +7,7 @@ import asyncio
 import hmac
 import logging
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, Final
@@ -18,7 +18,7 @@ from kameng_api.kit.money import format_amount
 from kameng_api.simulator import behaviour, protocol
 from kameng_api.simulator.accounts import Account
 from kameng_api.simulator.behaviour import Manner
-from kameng_api.simulator.books import Books, order_no
+from kameng_api.simulator.books import Books, cost_now, order_no
 from kameng_api.simulator.protocol import OK, Status, answer
 from kameng_api.simulator.store import Writer
 
@@ -41,6 +41,7 @@ class Vendor:
         self.time_scale = time_scale
         self._nonces: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._seconds: dict[str, tuple[int, int]] = {}
+        self.held: defaultdict[str, set[str]] = defaultdict(set)  # account → references whose answer, final already, is held back
 
     def check(self, params: Mapping[str, str], now: float) -> Account | str:
         """The account that signed, or the code that refuses."""
@@ -79,11 +80,26 @@ async def place(vendor: Vendor, account: Account, params: Mapping[str, str], now
     except protocol.Malformed:
         await vendor.note(account.name, "place", params.get("out_order_no", "")[:64], "BAD_REQUEST", now)
         return 200, answer("BAD_REQUEST")
-    plan = behaviour.plan(account.knobs, account.role, ask.target, ask.units, account.draw)
+    plan = behaviour.plan(account.knobs.of(ask.product_code), account.role, ask.target, ask.units, account.draw)
     if not plan.recorded:
         await vendor.note(account.name, "place", ask.reference, f"lost: {plan.manner}", now)
         return plan.manner
-    view, new = await vendor.writer.submit(lambda: vendor.books.place(account, ask, plan, now))
+
+    def placed() -> tuple[dict[str, Any], bool] | None:
+        """None above the account's capacity; decided where orders are written, so that no two take the last place."""
+        capacity, held = account.knobs.capacity, vendor.held[account.name]
+        if capacity and vendor.books.count_open(account) + len(held) >= capacity:
+            vendor.books.record_request(account.name, "place", ask.reference, "RATE_LIMITED", now)
+            return None
+        view, new = vendor.books.place(account, ask, plan, now)
+        if capacity and view["status"] != Status.PROCESSING:
+            held.add(ask.reference)
+        return view, new
+
+    done = await vendor.writer.submit(placed)
+    if done is None:
+        return 429, answer("RATE_LIMITED")
+    view, new = done
     if new and plan.manner is Manner.ERROR_500:
         return 500, answer("SYSTEM_ERROR")
     if new and plan.manner is not Manner.ANSWER:
@@ -120,7 +136,7 @@ async def products(vendor: Vendor, account: Account, params: Mapping[str, str], 
                 "product_code": product.code,
                 "name": product.name,
                 "product_type": product.type,
-                "cost": product.cost,
+                "cost": format_amount(cost_now(product, account.knobs.of(product.code).price_factor)),
                 "currency": account.currency,
                 "face_min": product.face_min or "",
                 "face_max": product.face_max or "",
@@ -192,7 +208,8 @@ class Endpoint:
             return 200, answer("BAD_REQUEST")
         reference = params.get("out_order_no", "")[:64]
         known = vendor.books.accounts.by_app_key.get(params.get("app_key", ""))
-        down = behaviour.is_down(known.knobs, now, vendor.time_scale) if known is not None else "none"
+        product_code = params.get("product_code", "")  # only an order names one
+        down = behaviour.is_down(known.knobs.of(product_code), now, vendor.time_scale) if known is not None else "none"
         if known is not None and down != "none":
             await vendor.note(known.name, self._name, reference, f"outage: {down}", now)
             return Manner.HANG if down == "silent" else (503, answer("SERVICE_UNAVAILABLE"))
@@ -203,8 +220,15 @@ class Endpoint:
         if vendor.is_over_limit(account, now):
             await vendor.note(account.name, self._name, reference, "RATE_LIMITED", now)
             return 429, answer("RATE_LIMITED")
+        try:
+            return await self._answered(vendor, account, params, now)
+        finally:
+            if self._name == "place":
+                vendor.held[account.name].discard(reference)
+
+    async def _answered(self, vendor: Vendor, account: Account, params: Mapping[str, str], now: float) -> Reply | Manner:
         reply = await self._call(vendor, account, params, now)
-        wait_ms = behaviour.wait_ms(account.knobs.latency, account.draw)
+        wait_ms = behaviour.wait_ms(account.knobs.of(params.get("product_code", "")), account.draw)
         if wait_ms:
             await asyncio.sleep(wait_ms / 1000)
         return reply

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -31,12 +32,75 @@ _OPENED: Final = (
     ("reference", "text"),
     ("reason", "text"),
     ("sent_at", "timestamptz"),
+    ("sku", "text"),
+    ("price", "bigint"),
+    ("loss_allowed", "bool"),
+    ("probe", "bool"),
 )
 
 
 def parts_of_opened(attempts: Sequence[Attempt]) -> list[Part]:
     """Write attempts with our reference before anything is sent. One live attempt per order is the database's own rule."""
     return [sets.inserting("attempts", columns_of(attempts, _OPENED))] if attempts else []
+
+
+@dataclass(frozen=True, slots=True)
+class RouteInputs:
+    """What one choice saw, as `routing.record.remember` wrote it."""
+
+    inputs_id: UUID
+    at: datetime
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDecision:
+    """One choice for one order. `n` orders the choices of an order: milliseconds since it was accepted."""
+
+    book_id: int
+    order_id: UUID
+    n: int
+    decided_at: datetime
+    action: str
+    channel_id: str | None
+    reason: str
+    inputs_id: UUID
+    seed: int
+
+
+_DECIDED: Final = (
+    ("order_id", "uuid"),
+    ("book_id", "bigint"),
+    ("n", "int"),
+    ("decided_at", "timestamptz"),
+    ("action", "text"),
+    ("channel_id", "text"),
+    ("reason", "text"),
+    ("inputs_id", "uuid"),
+    ("seed", "bigint"),
+)
+
+
+def parts_of_choices(inputs: Sequence[RouteInputs], decisions: Sequence[RouteDecision]) -> list[Part]:
+    """Every choice, so that it can be told and made again. All of one transaction, and so of one day."""
+    if not decisions:
+        return []
+    day = decisions[0].decided_at.astimezone(UTC).date()
+    days = Column("day", "date", [day] * len(decisions))
+    asks = Column("ask", "bytea", [b""] * len(decisions))
+    decided = sets.inserting("route_decisions", [*columns_of(decisions, _DECIDED), days, asks])
+    return [
+        # Two of one moment: the database's clock was set back. What is only written down must not stop an order.
+        replace(decided, sql=f"{decided.sql} ON CONFLICT DO NOTHING"),
+        sets.inserting(
+            "route_inputs",
+            [
+                Column("inputs_id", "uuid", [i.inputs_id for i in inputs]),
+                Column("day", "date", [day] * len(inputs)),
+                Column("body", "bytea", [i.body for i in inputs]),
+            ],
+        ),
+    ]
 
 
 _SAVED_KEY: Final = (("book_id", "bigint"), ("attempt_id", "uuid"))

@@ -92,11 +92,20 @@ class Refused:
     detail: str = ""
 
 
+class Cause(StrEnum):
+    """Why nothing was sent; says what it means for the channel's health."""
+
+    UNREACHED = "unreached"  # nobody took the request: refused connection, no address, no TLS, no connection in time
+    BUSY = "busy"  # the rate-limit refusal that the vendor documents as given before a request is read
+    OURS = "ours"  # we held it back: our own limit, our lease too old, or it cannot be said in their protocol
+
+
 @dataclass(frozen=True, slots=True)
 class NotSent:
     """Proof that nothing was bought: refused connection, connect timeout, our pool full, or a rate-limit refusal the vendor documents."""
 
     reason: str
+    cause: Cause = Cause.UNREACHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,15 +202,31 @@ class CallbackRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What this supplier really does, certified by the contract suite, not believed from its brochure."""
+    """What this supplier really does, certified by the contract suite, not believed from its brochure. At rest: nothing is promised."""
 
-    idempotent_submit: bool = False  # the same reference sent again returns the first order and never buys twice
-    not_found_is_final: bool = False  # "not found" after `not_found_grace_s` proves that nothing was bought
+    idempotent_submit: bool = False
+    """The same reference, sent again after the first was answered, returns the first order and never buys twice."""
+    idempotent_resubmit: bool = False
+    """The same while the first is under way or was never answered: twenty at once buy once. Stronger, and rarer."""
+    query_by_reference: bool = False
+    """It can be asked by our reference what became of a purchase; `Supplier.look_up` is there."""
+    not_found_is_final: bool = False
+    """"Not found" after `not_found_grace_s` proves that nothing was bought and nothing will be."""
     not_found_grace_s: int = 300
     min_query_interval_s: float = 1.0
+    """It answers look-ups of one reference that are so far apart, and need not answer closer ones."""
+    cancel: bool = False
+    """An order it works on can be cancelled under our reference, and says whether it was."""
     callback: bool = False
+    """It calls back with every final outcome of an order it had accepted."""
+    callback_batch_s: float = 0.0
+    """Callbacks may wait so long to be sent together; 0: each is sent when it is known."""
     returns_cost: bool = False
-    trusted_callback: bool = False  # strong signature: the callback's verdict may be applied; else it only triggers a look-up
+    """Each delivery says what it cost; the statement agrees."""
+    price_version: bool = False
+    """It never sells above the price that the purchase names (its version, or `Purchase.max_cost`), however its prices have moved."""
+    trusted_callback: bool = False
+    """Strong signature: the callback's verdict may be applied; else it only triggers a look-up."""
 
 
 class Supplier(Protocol):

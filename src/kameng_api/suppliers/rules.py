@@ -1,27 +1,17 @@
-"""Which channel next, which answer permits what, and when to ask again. No I/O, no clock.
+"""What an attempt may become, which answer permits what, and when to ask again. No I/O, no clock.
 
 `work.md`'s vocabulary: a live attempt may still deliver; only a definite failure frees its units for another channel.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from kameng_api.suppliers.port import (
-    Accepted,
-    Capabilities,
-    Delivered,
-    NotFound,
-    NotSent,
-    Outcome,
-    Refused,
-    Reversed,
-    Scope,
-    Unknown,
-)
+from kameng_api.suppliers.answers import class_of
+from kameng_api.suppliers.port import Capabilities, Outcome
 
 
 class AttemptState(StrEnum):
@@ -86,6 +76,10 @@ class Attempt:
     reversed_amount: int = 0
     unknown_since: datetime | None = None
     settled_at: datetime | None = None
+    sku: str | None = None
+    price: int | None = None
+    loss_allowed: bool = False
+    probe: bool = False
 
     @property
     def key(self) -> tuple[int, UUID]:
@@ -101,135 +95,78 @@ class Attempt:
         self.state = to.value
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A channel that could be asked now. `cost` is what all units would cost; `wallet` None when unknown."""
-
-    channel_id: str
-    product_code: str
-    cost: int
-    price: int
-    stock: int | None = None
-    wallet: int | None = None
-    enabled: bool = True
-    healthy: bool = True
-
-
-LOSS: Final = "would be sold at a loss"
-NO_STOCK: Final = "not enough stock"
-_AS_REFUSAL: Final = {LOSS: "price_exceeded", NO_STOCK: "out_of_stock"}
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The channel chosen, and one sentence why."""
-
-    candidate: Candidate
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class NoChoice:
-    """Nobody may be asked. `passed_over` names a reason per channel; `retry` when waiting may help."""
-
-    passed_over: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def refusals(self) -> list[str]:
-        """What the filters that speak for a supplier would have said, as refusal reasons."""
-        return [_AS_REFUSAL[why] for why in self.passed_over.values() if why in _AS_REFUSAL]
-
-    @property
-    def reason(self) -> str:
-        return "; ".join(f"{channel}: {why}" for channel, why in self.passed_over.items()) or "no channel sells it"
-
-
-def choose(
-    candidates: Sequence[Candidate], units: int, tried: Mapping[str, str], *, allow_below_cost: bool = False
-) -> Choice | NoChoice:
-    """The cheapest healthy offer not tried yet, by hard filters in a fixed order; each channel leaves its reason.
-
-    `tried` maps channel → what became of it. An unhealthy channel is asked only when no healthy one is left.
-    """
-    passed: dict[str, str] = {}
-    open_: list[Candidate] = []
-    for c in candidates:
-        why = _why_not(c, units, tried, allow_below_cost)
-        if why is None:
-            open_.append(c)
-        else:
-            passed[c.channel_id] = why
-    if not open_:
-        return NoChoice(passed)
-    best = min(open_, key=lambda c: (not c.healthy, c.cost, c.channel_id))
-    others = [f"{c.channel_id}: {'unhealthy' if not c.healthy else 'dearer'}" for c in open_ if c is not best]
-    others += [f"{channel}: {why}" for channel, why in passed.items()]
-    why = "cheapest healthy offer" if best.healthy else "no healthy offer is left"
-    return Choice(best, why + (f" ({'; '.join(others)})" if others else ""))
-
-
-def _why_not(c: Candidate, units: int, tried: Mapping[str, str], allow_below_cost: bool) -> str | None:
-    if not c.enabled:
-        return "disabled"
-    if c.cost > c.price and not allow_below_cost:
-        return LOSS
-    if c.stock is not None and c.stock < units:
-        return NO_STOCK
-    if c.wallet is not None and c.wallet < c.cost:
-        return "our wallet there is too low"
-    if c.channel_id in tried:
-        return f"already tried, {tried[c.channel_id]}"
-    return None
-
-
 def may_try_another(outcome: Outcome) -> bool:
-    """True only where nothing more can come of the attempt and another channel may do better."""
-    match outcome:
-        case Refused(scope=Scope.CHANNEL) | NotSent():
-            return True
-        case _:
-            return False
+    """True only where nothing more can come of the attempt and another channel may do better; the table of answers says where."""
+    return class_of(outcome).another
 
 
 def outcome_word(outcome: Outcome) -> str:
     """The outcome's name as stored beside the raw answer and counted in metrics."""
-    match outcome:
-        case Delivered():
-            return "delivered"
-        case Accepted():
-            return "accepted"
-        case Refused(scope=Scope.ORDER):
-            return "refused_order"
-        case Refused():
-            return "refused_channel"
-        case NotSent():
-            return "not_sent"
-        case NotFound():
-            return "not_found"
-        case Reversed():
-            return "reversed"
-        case Unknown():
-            return "unknown"
+    return class_of(outcome).word
 
+
+# ---- asking again ----------------------------------------------------------------------------------------------------
 
 _EARLY_S: Final = (2, 5, 15, 30, 60)
+ASKED_FOR_S: Final = 24 * 3600
+"""Age at which asking ends and a person takes over; an attempt is never failed by its age."""
+CALLBACK_FIRST_S: Final = 10.0
+"""So long a supplier that calls back is left to do so. One that collects its callbacks for longer is asked from the beginning."""
+CALLBACK_ONLY_S: Final = 3600.0
+"""How long a supplier that can only call back may take before a person asks it."""
 
 
-def next_look_up(first_at: datetime, now: datetime, min_interval_s: float) -> datetime | None:
+@dataclass(frozen=True, slots=True)
+class AskAt:
+    """Look up at `at`, unless a verdict has come by then."""
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackBy:
+    """Only its callback can tell; at `at` the waiting ends."""
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AskAPerson:
+    """Nobody can be asked by a machine any more. The attempt stays as it is: manual review, never failed by itself."""
+
+    why: str
+
+
+def next_question(
+    capabilities: Capabilities, state: str, sent_at: datetime, now: datetime, *, can_look_up: bool = True
+) -> AskAt | CallbackBy | AskAPerson:
+    """What to do next about an attempt that is `accepted` or `unknown` and has no verdict at `now`."""
+    if can_look_up:
+        promised = state == AttemptState.ACCEPTED and capabilities.callback and capabilities.callback_batch_s < CALLBACK_FIRST_S
+        at = next_look_up(sent_at, now, capabilities.min_query_interval_s, CALLBACK_FIRST_S if promised else 0.0)
+        return AskAPerson("no verdict after 24 hours of asking") if at is None else AskAt(at)
+    if not capabilities.callback:
+        return AskAPerson("the supplier cannot be asked: a person must find out")
+    end = sent_at + timedelta(seconds=CALLBACK_ONLY_S + capabilities.callback_batch_s)
+    return CallbackBy(end) if now < end else AskAPerson("no callback came, and the supplier cannot be asked")
+
+
+def next_look_up(first_at: datetime, now: datetime, min_interval_s: float, quiet_s: float = 0.0) -> datetime | None:
     """When to ask again: at ages 2 s, 5 s, 15 s, 30 s, 1 min, each minute to 10 min, each 5 min to 1 h, hourly to 24 h; then None.
 
-    `first_at` is when the attempt was sent. Never sooner than the supplier's own minimum interval.
+    `first_at` is when the attempt was sent. Never sooner than the supplier's own minimum interval; the ages up to `quiet_s` are left out.
     """
     age = (now - first_at).total_seconds()
-    if age >= 24 * 3600:
+    if age >= ASKED_FOR_S:
         return None
+    awake = max(age, quiet_s)
     for at in _EARLY_S:
-        if at > age:
+        if at > awake:
             due = float(at)
             break
     else:
-        step = 60 if age < 600 else 300 if age < 3600 else 3600
-        due = (age // step + 1) * step
+        step = 60 if awake < 600 else 300 if awake < 3600 else 3600
+        due = (awake // step + 1) * step
     return first_at + timedelta(seconds=max(due, age + min_interval_s))
 
 

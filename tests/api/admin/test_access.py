@@ -10,20 +10,20 @@ from fastapi import FastAPI
 from tests.api.admin.conftest import Hire, Operator
 from tests.factories.client import Client
 
-from kameng_api.api.admin import catalog, channels, merchants, money, orders, people, watch
+from kameng_api.api.admin import catalog, channels, merchants, money, orders, people, routing, watch
 from kameng_api.api.admin.desk import DeskRoute
 from kameng_api.kit.clock import utc_now
 from kameng_api.kit.db import Database, fetch
 from kameng_api.operators import actions, rules
 
-PARTS = (catalog, channels, merchants, money, orders, people, watch)
+PARTS = (catalog, channels, merchants, money, orders, people, routing, watch)
 ROUTES = [route for part in PARTS for route in part.router.routes if isinstance(route, DeskRoute)]
 ENDPOINTS = sorted((method, route.path, route.permission) for route in ROUTES for method in route.methods)
 ULID = "01JD0000000000000000000009"
 PATH = {
     "merchant_id": f"mer_{ULID}", "order_id": f"ord_{ULID}", "approval_id": f"apr_{ULID}", "alarm_id": f"alm_{ULID}",
     "incident_id": f"inc_{ULID}", "endpoint_id": f"whe_{ULID}", "key_id": f"ak_test_{ULID}", "kid": f"dk_{ULID}",
-    "sku": "nothing", "channel_id": "nowhere", "supplier": "nobody",
+    "sku": "nothing", "channel_id": "nowhere", "supplier": "nobody", "rule_id": f"rul_{ULID}",
 }  # fmt: skip
 
 

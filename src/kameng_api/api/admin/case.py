@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from kameng_api.api.admin import shapes
+from kameng_api.api.admin import route_shapes, shapes
 from kameng_api.kit.db import Tx
-from kameng_api.kit.ids import ulid_text
+from kameng_api.kit.ids import public_id, ulid_text
 from kameng_api.operators import queries
 from kameng_api.orders import queries as orders
+from kameng_api.suppliers import route_queries as routes
 
 
 async def whole_order(tx: Tx, order_id: UUID) -> shapes.Shape:
-    """The order with every attempt, refund, and line in the books. Raises NotFound."""
+    """The order with every choice of a channel, attempt, refund, and line in the books. Raises NotFound."""
     place = await queries.get_place(tx, order_id)
     [order] = await queries.list_orders(tx, merchant_id=place.merchant_id, order_id=order_id, limit=1)
     attempts = await queries.list_attempts(tx, place.book_id, order_id)
@@ -21,11 +22,26 @@ async def whole_order(tx: Tx, order_id: UUID) -> shapes.Shape:
     for row in attempts:
         if row["reversed_amount"] or row["state"] in ("refused", "not_sent"):
             transfers += await queries.list_late_transfers(tx, place.book_id, _attempt(row))
+    decided = await routes.list_of_order(tx, place.book_id, order_id, order["created_at"], order["completed_at"])
     return {
         **shapes.order(order),
+        "route": [route_shapes.step(n, one) for n, one in enumerate(decided, 1)],
         "attempts": [shapes.attempt(row) for row in attempts],
         "refunds": [shapes.refund(one) for one in refunds],
         "transfers": [shapes.transfer(row) for row in transfers],
+    }
+
+
+async def whole_route(tx: Tx, order_id: UUID) -> shapes.Shape:
+    """Every choice of a channel for the order, with what it saw. Raises NotFound."""
+    place = await queries.get_place(tx, order_id)
+    [order] = await queries.list_orders(tx, merchant_id=place.merchant_id, order_id=order_id, limit=1)
+    decided = await routes.list_of_order(tx, place.book_id, order_id, order["created_at"], order["completed_at"])
+    return {
+        "order_id": public_id("ord", order_id),
+        "sku": order["sku"],
+        "status": order["status"],
+        "decisions": [route_shapes.decision(n, one) for n, one in enumerate(decided, 1)],
     }
 
 

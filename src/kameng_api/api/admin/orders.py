@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 
 from kameng_api.api.admin import shapes
-from kameng_api.api.admin.case import whole_order
+from kameng_api.api.admin.case import whole_order, whole_route
 from kameng_api.api.admin.desk import AtDesk, Cursor, DeskRoute, needs, read_id, uuid_position
 from kameng_api.api.routes import WireModel
 from kameng_api.api.wire import Limit
@@ -59,6 +59,14 @@ async def get_order(desk: AtDesk, order_id: str) -> dict[str, Any]:
     """With every attempt, refund, and line in the books."""
     async with desk.door.db.transaction() as tx:
         return await whole_order(tx, read_id("ord", order_id))
+
+
+@router.get("/orders/{order_id}/route")
+@needs("read")
+async def get_route(desk: AtDesk, order_id: str) -> dict[str, Any]:
+    """Every choice of a channel: why in one sentence, what each channel looked like, and the attempt it led to."""
+    async with desk.door.db.transaction() as tx:
+        return await whole_route(tx, read_id("ord", order_id))
 
 
 @router.get("/reviews")

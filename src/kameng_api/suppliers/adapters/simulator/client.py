@@ -14,6 +14,7 @@ from kameng_api.suppliers.port import (
     CallbackNews,
     CallbackReply,
     Capabilities,
+    Cause,
     HttpAnswer,
     NotSent,
     Purchase,
@@ -38,11 +39,14 @@ class SimulatorSupplier:
 
     capabilities = Capabilities(
         idempotent_submit=True,
+        idempotent_resubmit=True,
+        query_by_reference=True,
         not_found_is_final=True,
         not_found_grace_s=10,
         min_query_interval_s=0.1,
         callback=True,
         returns_cost=True,
+        price_version=True,
         trusted_callback=True,
     )
     callback_reply: CallbackReply = callback.REPLY
@@ -58,7 +62,7 @@ class SimulatorSupplier:
         try:
             params = wire.order_params(purchase)
         except wire.Unreadable as error:
-            return Answer(NotSent(f"cannot be said in this protocol: {error}"))
+            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.OURS))
         answer = await self._call("order/place", params)
         if not isinstance(answer, HttpAnswer):
             return Answer(answer)

@@ -6,6 +6,7 @@ from typing import Any, Final
 from kameng_api.suppliers.adapters.simulator import wire
 from kameng_api.suppliers.port import (
     Accepted,
+    Cause,
     Code,
     Delivered,
     HttpAnswer,
@@ -32,7 +33,7 @@ REFUSALS: Final[Mapping[str, tuple[Scope, RefusalReason]]] = {
     "CHANNEL_MAINTENANCE": (Scope.CHANNEL, RefusalReason.SUPPLIER_REJECTED),
     "PARAM_INVALID": (Scope.CHANNEL, RefusalReason.SUPPLIER_REJECTED),
 }
-# Documented as given before an order is read: this request bought nothing.
+# Documented as given before an order is read: this request bought nothing, and the supplier is busy.
 NOT_SENT: Final[Mapping[str, str]] = {"RATE_LIMITED": "rate limited by the supplier"}
 
 
@@ -55,7 +56,7 @@ def at_placing(answer: HttpAnswer, reference: str, units: int) -> Outcome:
 
 def _limited(status: int, code: object) -> Outcome:
     if status == 429 and isinstance(code, str) and code in NOT_SENT:
-        return NotSent(NOT_SENT[code])
+        return NotSent(NOT_SENT[code], Cause.BUSY)
     return Unknown("a limit that is not the documented one")
 
 
