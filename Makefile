@@ -1,7 +1,7 @@
 # Everything a developer or a visitor types. Needs Python >= 3.11 and make; the rest is fetched once, by hash.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fmt bench bench-routing openapi migrate lock clean
+.PHONY: help setup demo test lint fmt bench bench-routing bench-routing-live openapi migrate lock clean
 
 BIN := .venv/bin
 DEMO_ARGS ?=
@@ -10,7 +10,7 @@ ROUTING ?=
 TEST_ARGS ?= -n 2
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 setup: ## Make .venv from requirements-dev.lock; does nothing when it is there already
 	@./.ci/venv
@@ -34,6 +34,9 @@ bench: setup ## Measure all, or one: BENCH=accept|hot|connections|drain|scale|me
 
 bench-routing: setup ## Judge the router against its rivals: ROUTING="--quick"
 	$(BIN)/python -m benchmarks.routing --out var/bench-routing $(ROUTING)
+
+bench-routing-live: setup ## The router against real simulators over HTTP: outage, black hole, price, wallet, Redis flushed
+	$(BIN)/python -m benchmarks.routing_live
 
 openapi: setup ## Write openapi/*.yaml from the app
 	$(BIN)/kameng openapi

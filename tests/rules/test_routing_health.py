@@ -327,7 +327,7 @@ def test_at_three_hundred_a_second_a_sample_reaches_back_far_enough_to_hear_the_
     events = ordinary(20.0, rate=300.0) + hole(20.0, 9.0, rate=300.0)
     opened = first_open(Health(), events, 20.0, 29.0)
     assert opened is not None
-    assert opened < 26.0
+    assert opened < 28.0  # two of these seconds an answer may lie with us
 
 
 def test_weeks_of_silence_do_no_harm() -> None:
@@ -353,3 +353,19 @@ def test_the_smallest_limit_grows_again() -> None:
     assert limits[0] < 2.0
     assert limits[-1] is not None
     assert limits[-1] > 2.0
+
+
+def test_what_a_quick_supplier_has_not_said_for_a_moment_says_nothing() -> None:
+    """Its verdicts take a tenth of a second; ours to record them may take longer than that under load."""
+    health = Health()
+    for n in range(300):
+        health.observe(Sent(f"a{n}", "A", "x", n * 0.05))
+        health.observe(Answered(f"a{n}", "A", "x", n * 0.05 + 0.1, n * 0.05, Heard.GOOD))
+        health.tend(n * 0.05)
+    for n in range(200):
+        now = 15.0 + n * 0.05
+        health.observe(Sent(f"late{n}", "A", "x", now))
+        health.tend(now)
+        if now < 16.9:
+            assert health.reading("A", "x", now).circuit is Circuit.CLOSED
+    assert health.reading("A", "x", 25.0).circuit is Circuit.OPEN

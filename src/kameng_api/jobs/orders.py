@@ -153,6 +153,8 @@ class Buyer:
         self._running: set[asyncio.Task[None]] = set()
         self._records: Gatherer[Settlement, str] = Gatherer(self._record, largest=256, in_flight=2, crowd=48)
         self._records.on_flush = SETTLE_FLUSH.observe
+        self._unrecorded: dict[int, float] = {}
+        pulse.lag_s = self._recording_lag_s
         self.on_room: Callable[[], None] = _nothing
         """Called when enough calls have ended that claiming is worth while again."""
         self.on_settled: Callable[[], None] = _nothing
@@ -317,6 +319,18 @@ class Buyer:
     async def tell(self, channel_id: str, settlement: Settlement) -> None:
         """Record an answer, whatever it takes: it is the only proof of what was bought."""
         _count(channel_id, settlement.news.beat, outcome_word(settlement.news.answer.outcome)).inc()
+        self._unrecorded[id(settlement)] = time.monotonic()
+        try:
+            await self._tell(settlement)
+        finally:
+            del self._unrecorded[id(settlement)]
+
+    def _recording_lag_s(self) -> float:
+        """How long the answer that has waited longest has not been recorded."""
+        oldest = next(iter(self._unrecorded.values()), None)
+        return 0.0 if oldest is None else time.monotonic() - oldest
+
+    async def _tell(self, settlement: Settlement) -> None:
         for n in range(1, _RECORD_TRIES + 1):
             try:
                 await self._records.submit(settlement)

@@ -7,7 +7,7 @@ through a Redis stream a moment later, and whatever both missed from the attempt
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -52,6 +52,10 @@ _ANSWERED_S: Final = 10.0
 _ASKED_AFTER: Final = 200
 
 
+def _no_lag() -> float:
+    return 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What must be asked of the database now and then: gates, wallets, commitments."""
@@ -94,6 +98,8 @@ class Pulse:
         self._spent_since: dict[str, tuple[datetime | None, datetime]] = {}
         self._spent: dict[str, int] = {}
         self._facts: Fresh[Facts] = Fresh(self._ask_facts, _FACTS_S)
+        self.lag_s: Callable[[], float] = _no_lag
+        """How long the oldest answer has lain here without being recorded: while we are slow, nobody else's silence says anything."""
         self._loops: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -103,7 +109,7 @@ class Pulse:
         """What is known at `now`, the database's clock. Cheap: nothing is awaited."""
         at = now.timestamp()
         self._ask_adapters()
-        self._tend(at)
+        self._tend(at - self.lag_s())
         second, sent = self._sent_in
         gates = self._gates(now)
         return UnderWay(

@@ -179,7 +179,7 @@ class Health:
             self._sweep(channel, now)
         without = [sku for sku, each in channel.skus.items() if each.circuit is Circuit.OPEN] if tuning.sku_level else []
         speaks_at = self._speaks_at(channel, now)
-        looked_at = channel.looked_at(now)
+        looked_at = channel.looked_at(now, self.tuning.own_delay_s)
         channel.p_reference = p = track.reference(tuning.p_prior, tuning.ref_prior, tuning.ref_memory)
         if track.circuit is Circuit.OPEN:
             channel.demand = sum(self._demand[sku].per_second(now) for sku in channel.skus)
@@ -212,7 +212,7 @@ class Health:
         tuning = self.tuning
         if not tuning.silence or channel.law.n < tuning.latencies or now - channel.busy_at < tuning.busy_s:
             return None
-        return channel.looked_at(now)
+        return channel.looked_at(now, self.tuning.own_delay_s)
 
     def _try_to_open(self, name: str, sku: str | None, channel: ChannelHealth, track: Track, now: float, looked_at: float) -> None:
         tuning, weighing = self.tuning, track.weighing

@@ -230,11 +230,11 @@ class ChannelHealth:
         self.readings: dict[str, tuple[int, Reading]] = {}
         self.version = 0
 
-    def looked_at(self, now: float) -> float:
-        """Up to when a verdict can have been heard: now, or the last batch that should have come."""
+    def looked_at(self, now: float, own_delay_s: float) -> float:
+        """Up to when a verdict must have been heard: a moment ago, or at the last batch that should have come."""
         batch_s = self.law.batch_s
         if batch_s <= 0.0:
-            return now
+            return now - own_delay_s
         since_s = now - self.heard_at
         if since_s < _SLACK_S:
             return self.heard_at - batch_s  # this batch is still coming in

@@ -44,6 +44,8 @@ class Tuning:
     prior: float = 6.0
     sku_prior: float = 15.0
 
+    own_delay_s: float = 2.0
+    """A verdict may lie so long with us before it is recorded: what is missing for less says nothing, however quick the supplier is."""
     latencies: int = 20
     """Verdicts that must be known before silence says anything."""
 
