@@ -148,7 +148,7 @@ async def test_what_was_not_committed_is_not_sent(counter: Counter, settings: Se
     assert settings.database_url is not None
     cut = CutAtCommit(settings.database_url.get_secret_value(), at=3)  # the claim, the first order, the second
     nothing: Any = None
-    buyer = Buyer(cut, counter.keyring, nothing, nothing, settings, "w1", nothing)
+    buyer = Buyer(cut, counter.keyring, nothing, nothing, settings, "w1", Pulse(cut, None, nothing, nothing, "w1"))
     try:
         with structlog.testing.capture_logs():
             found = await buyer._dispatch_one_by_one(counter.around, 10)
