@@ -123,7 +123,8 @@ async def dispatch_claimed(tx: Tx, keyring: Keyring, around: Surroundings, claim
             later.append((task, step, None))
         else:
             done.append(task)
-    changes.inputs, changes.decisions = choices.inputs, choices.decisions
+    told = {decision.inputs_id for decision in choices.decisions}  # not those of a probe that was denied, nor of a moment's hold
+    changes.inputs, changes.decisions = [i for i in choices.inputs if i.inputs_id in told], choices.decisions
     await writing.write(tx, keyring, changes)
     await tasks.reschedule(tx, later)
     await tasks.complete(tx, done)
