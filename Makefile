@@ -47,9 +47,9 @@ migrate: setup ## Bring the database to the newest schema (KAMENG_DATABASE_OWNER
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml
 
 lock: ## Write the lock files anew (needs uv)
-	$(LOCK) --extra embedded --extra traces -o requirements.lock
-	$(LOCK) --extra embedded --extra traces --group dev -c requirements.lock -o requirements-dev.lock
-	$(LOCK) --extra traces -c requirements.lock -o deploy/requirements-image.lock
+	$(LOCK) --extra embedded --extra traces --extra anchors -o requirements.lock
+	$(LOCK) --extra embedded --extra traces --extra anchors --group dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --extra traces --extra anchors -c requirements.lock -o deploy/requirements-image.lock
 
 clean: ## Remove .venv and all caches; the data in var/ stays
 	rm -rf .venv .venv-of-another-account.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
