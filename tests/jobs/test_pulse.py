@@ -342,3 +342,28 @@ async def test_the_right_to_probe_is_given_to_one(database: Database) -> None:
     assert await ask(SKU)  # another circuit
     await asyncio.sleep(0.6)
     assert sorted(await asyncio.gather(*(ask() for _ in range(8)))) == [False] * 7 + [True]
+
+
+async def test_channels_that_fall_ill_together_point_at_our_own_way_out(fleet: Fleet, counter: Counter, database: Database) -> None:
+    pulse = await fleet.join(redis=False)
+
+    async def said() -> list[str]:
+        async with database.transaction() as tx:
+            return [r["subject"] for r in await fetch(tx, "SELECT subject FROM alarms WHERE kind = 'egress_suspect' AND closed_at IS NULL")]
+
+    async def turn(state: Circuit, at: float, *channels: str) -> None:
+        async with database.transaction() as tx:
+            changes = [Change(c, None, state, at, 9.0, 4, 0) for c in channels]
+            await vitals.record_transitions(tx, [vitals.Transition(c, datetime.fromtimestamp(at, UTC)) for c in changes])
+            await pulse._watch_our_way_out(tx)
+
+    now = datetime.now(UTC).timestamp() - 200
+    await turn(Circuit.OPEN, now, "a", "b")
+    await turn(Circuit.OPEN, now + 31, "c")
+    assert await said() == []  # two, and a third half a minute later
+    await turn(Circuit.OPEN, now + 40, "d", "e")
+    assert await said() == ["our way out"]
+    await turn(Circuit.CLOSED, now + 50, "a", "b")
+    assert await said() == ["our way out"]  # three are open still
+    await turn(Circuit.CLOSED, now + 60, "c")
+    assert await said() == []

@@ -39,6 +39,7 @@ KINDS: Final[dict[str, Kind]] = {
     "incident_opened": Kind(Severity.CRITICAL, "facts contradict each other", "异常事件"),
     "horizon_lag": Kind(Severity.WARNING, "events wait behind an old transaction", "事件分发滞后"),
     "channel_open": Kind(Severity.WARNING, "a circuit is open: the channel is asked by probes only", "渠道熔断"),
+    "egress_suspect": Kind(Severity.CRITICAL, "many channels fell silent at once: our own way out may be broken", "出口网络疑似故障"),
     "channel_failing": Kind(Severity.WARNING, "a channel fails", "渠道异常"),
 }
 

@@ -307,6 +307,8 @@ class Pulse:
                     c = transition.change
                     _log.warning("channel.circuit", channel=c.channel, sku=c.sku, state=c.circuit.value, why=transition.reason)
                     await self._say(tx, c)
+                if any(t.change.sku is None for t in found):
+                    await self._watch_our_way_out(tx)
             await vitals.save_snapshot(tx, "" if self._heard_upto == "$" else self._heard_upto, self.health.dump(), _KEEP_S)
         del self._unwritten[:count]
 
@@ -320,6 +322,16 @@ class Pulse:
             await alarms.raise_alarm(tx, events.CHANNEL_OPEN_ALARM, subject, None, detail)
         else:
             await alarms.close_alarm(tx, events.CHANNEL_OPEN_ALARM, subject)
+
+    async def _watch_our_way_out(self, tx: Tx) -> None:
+        """Many channels that die in one moment point at ourselves: a person is told once, until fewer are open."""
+        open_since = await vitals.list_open_channels(tx)
+        together = events.opened_together(open_since)
+        if together:
+            detail = f"{len(together)} channels opened within {events.EGRESS_WITHIN_S:.0f} s: {', '.join(together[:10])}: look at our own way out"
+            await alarms.raise_alarm(tx, events.EGRESS_ALARM, "our way out", None, detail)
+        elif len(open_since) < events.EGRESS_CHANNELS:
+            await alarms.close_alarm(tx, events.EGRESS_ALARM, "our way out")
 
     def sample(self) -> dict[gauges.Family, list[gauges.Sample]]:
         """What this process knows of the channels, as gauges."""

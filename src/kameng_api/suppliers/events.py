@@ -1,5 +1,6 @@
 """What happens to channels, as facts in the house's own books: for operators, never for merchants."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,6 +17,10 @@ CHANNEL_WALLET_LOW: Final = "channel.wallet_low"
 CHANNEL_EVENTS: Final = (CHANNEL_OPENED, CHANNEL_CLOSED, CHANNEL_WALLET_LOW)
 
 CHANNEL_OPEN_ALARM: Final = "channel_open"
+EGRESS_ALARM: Final = "egress_suspect"
+EGRESS_CHANNELS: Final = 3
+EGRESS_WITHIN_S: Final = 30.0
+"""So many channels do not fall ill within so few seconds each by itself: more likely our own way out is broken."""
 
 _FIRST: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """Versions are 32 bits wide."""
@@ -46,6 +51,15 @@ def alarm_of_change(change: Change) -> tuple[str, str]:
     subject = change.channel if change.sku is None else f"{change.channel} {change.sku}"
     detail = f"{change.nats:.1f} nats of evidence: {change.failures} failures, {change.silent} late answers; asked by probes only"
     return subject, detail
+
+
+def opened_together(open_since: Sequence[tuple[str, datetime]]) -> tuple[str, ...]:
+    """The channels whose circuits opened within `EGRESS_WITHIN_S` of the newest opening, if they are `EGRESS_CHANNELS` or more; else none."""
+    if not open_since:
+        return ()
+    newest = max(at for _, at in open_since)
+    together = tuple(channel for channel, at in open_since if (newest - at).total_seconds() <= EGRESS_WITHIN_S)
+    return together if len(together) >= EGRESS_CHANNELS else ()
 
 
 def _fact(type_: str, channel_id: str, environment: str, at: datetime, **more: Any) -> Fact:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -150,6 +151,33 @@ async def record_transitions(tx: Tx, transitions: Sequence[Transition]) -> list[
             [t.change.circuit.value for t in new], [t.at for t in new], [t.reason for t in new], facts,
         )  # fmt: skip
     return new
+
+
+_TOGETHER = """
+SELECT channel_id, at FROM (
+  SELECT DISTINCT ON (channel_id) channel_id, state, at FROM channel_transitions WHERE sku IS NULL ORDER BY channel_id, at DESC
+) AS last WHERE state = 'open' ORDER BY at
+"""
+
+
+async def list_open_channels(tx: Tx) -> list[tuple[str, datetime]]:
+    """Channels whose own circuit is open, with the time since when; the longest first."""
+    return [(r["channel_id"], r["at"]) for r in await fetch(tx, _TOGETHER)]
+
+
+_TRANSITIONS = """
+SELECT transition_id, channel_id, sku, state, at, reason FROM channel_transitions
+WHERE ($1::text IS NULL OR channel_id = $1) AND ($2::text IS NULL OR sku = $2) AND ($3::timestamptz IS NULL OR (at, transition_id) < ($3, $4::uuid))
+ORDER BY at DESC, transition_id DESC LIMIT $5
+"""
+
+
+async def list_transitions(
+    tx: Tx, *, channel_id: str | None, sku: str | None, before: tuple[datetime, UUID] | None, limit: int
+) -> list[asyncpg.Record]:
+    """When circuits opened and closed, the latest first."""
+    at, last = before if before is not None else (None, None)
+    return await fetch(tx, _TRANSITIONS, channel_id, sku, at, last, limit)
 
 
 # ---- gates and wallets ----------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from kameng_api.catalog import hand
 from kameng_api.catalog.hand import Buyer
 from kameng_api.kit.clock import utc_now, wire_time
 from kameng_api.kit.db import Database, fetch
+from kameng_api.suppliers import vitals
+from kameng_api.suppliers.routing.facts import Change, Circuit
 
 SKU = "mobile-cn-100"
 WHY: dict[str, Any] = {"reason": "agreed on the phone"}
@@ -208,3 +210,18 @@ async def test_what_was_let_in_can_be_asked(desk: Operator, app: FastAPI) -> Non
     wait_s = hand.maintenance_in_s(rules, "sim-a", SKU, now)
     assert wait_s is not None and wait_s <= 0, "one window begins as the last one ends"
     assert len(hand.commitments_of(rules, "sim-a", SKU, now)) == 1
+
+
+async def test_when_circuits_opened_and_closed(desk: Operator, database: Database) -> None:
+    at = utc_now() - timedelta(minutes=5)
+    async with database.transaction() as tx:
+        for n, (sku, state) in enumerate([(None, Circuit.OPEN), (SKU, Circuit.OPEN), (None, Circuit.CLOSED)]):
+            when = at + timedelta(seconds=n)
+            change = Change("sim-a", sku, state, when.timestamp(), 7.5, 3, 2)
+            assert await vitals.record_transitions(tx, [vitals.Transition(change, when)])
+    page = await ok(await desk.get("/routing/transitions?channel_id=sim-a&limit=2"))
+    assert [(one["sku"], one["state"]) for one in page["items"]] == [(None, "closed"), (SKU, "open")]
+    rest = await ok(await desk.get(f"/routing/transitions?channel_id=sim-a&limit=2&cursor={page['next_cursor']}"))
+    assert [(one["sku"], one["state"], one["reason"]) for one in rest["items"]] == [(None, "open", "7.5 nats: 3 failures, 2 late answers")]
+    assert len((await ok(await desk.get(f"/routing/transitions?sku={SKU}")))["items"]) == 1
+    assert (await ok(await desk.get("/routing/transitions?channel_id=sim-b")))["items"] == []

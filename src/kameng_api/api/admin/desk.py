@@ -5,6 +5,7 @@ The token and the role are looked at before a body is parsed: what an outsider s
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
@@ -128,6 +129,11 @@ def read_id(prefix: str, text: str) -> UUID:
 def uuid_position(position: Sequence[str] | None) -> UUID | None:
     """For lists that are ordered by one id."""
     return None if position is None else UUID(position[0])
+
+
+def time_position(position: Sequence[str] | None) -> tuple[datetime, UUID] | None:
+    """For lists that are ordered by a time and an id."""
+    return None if position is None else (datetime.fromisoformat(position[0]), UUID(position[1]))
 
 
 def _read_amount(text: object) -> int:

@@ -6,13 +6,14 @@ from fastapi import APIRouter, Query, Response
 
 from kameng_api.api.admin import routing_shapes as shapes
 from kameng_api.api.admin import routing_wanted as said
-from kameng_api.api.admin.desk import AtDesk, Cursor, Desk, DeskRoute, needs, read_id, uuid_position
+from kameng_api.api.admin.desk import AtDesk, Cursor, Desk, DeskRoute, needs, read_id, time_position, uuid_position
 from kameng_api.api.wire import Limit
 from kameng_api.catalog import actions, queries
 from kameng_api.catalog.hand import Kind
 from kameng_api.kit.clock import utc_now
 from kameng_api.operators.actions import require
 from kameng_api.operators.rules import permission_for_rule
+from kameng_api.suppliers import vitals
 
 router = APIRouter(prefix="/routing", route_class=DeskRoute)
 
@@ -122,6 +123,23 @@ async def list_rules(
         )
     now = utc_now()
     return desk.page(found, limit, lambda one: shapes.rule(one, now), lambda one: [str(one.rule_id)], *context)
+
+
+@router.get("/transitions")
+@needs("read")
+async def list_transitions(
+    desk: AtDesk,
+    channel_id: Annotated[str | None, _Name] = None,
+    sku: Annotated[str | None, _Name] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> dict[str, Any]:
+    """When circuits opened and closed, and why, the latest first; `sku` null: the circuit of the whole channel."""
+    context = ("transitions", channel_id or "", sku or "")
+    before = time_position(desk.position(cursor, *context))
+    async with desk.door.db.transaction() as tx:
+        found = await vitals.list_transitions(tx, channel_id=channel_id, sku=sku, before=before, limit=limit + 1)
+    return desk.page(found, limit, shapes.transition, lambda r: [r["at"].isoformat(), str(r["transition_id"])], *context)
 
 
 @router.get("/rules/{rule_id}")

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any
 
+from asyncpg import Record
+
 from kameng_api.api.admin.shapes import Shape, merchant_name
 from kameng_api.catalog import hand
 from kameng_api.catalog.hand import Facts, Rule
@@ -31,6 +33,18 @@ def rule(one: Rule, now: datetime) -> Shape:
         "made_by": one.made_by,
         "created_at": wire_time_or_none(one.created_at),
         "updated_at": wire_time_or_none(one.updated_at),
+    }
+
+
+def transition(row: Record) -> Shape:
+    """A circuit that opened or closed."""
+    return {
+        "id": public_id("trn", row["transition_id"]),
+        "channel_id": row["channel_id"],
+        "sku": row["sku"],
+        "state": row["state"],
+        "at": wire_time_or_none(row["at"]),
+        "reason": row["reason"],
     }
 
 
