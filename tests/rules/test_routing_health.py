@@ -102,6 +102,17 @@ def test_a_handful_of_quick_failures_condemns() -> None:
     assert opened < 303.5
 
 
+def test_late_successes_of_orders_from_before_an_outage_do_not_speak_for_it() -> None:
+    """A chance failure begins the suspicion early; what was sent between it and the outage is delivered while the circuit is open."""
+    health = Health()
+    early = attempt("chance", 297.0, Heard.BAD, 2.5, sku="s1")
+    late = [event for n in range(9) for event in attempt(f"late{n}", 297.3 + n * 0.3, Heard.GOOD, 5.0 + n * 0.3, sku=f"s{n}")]
+    tell(health, ordinary(297.0, p=0.99) + early + late + hole(300.0, 2.0, rate=5.0, what=Heard.BAD), 310.0)
+    found = reading(health, 310.0)
+    assert found.circuit is Circuit.OPEN
+    assert found.p < 0.1, "nine deliveries from before the outage make the dead channel look half alive"
+
+
 def test_a_handful_of_failures_condemns_at_three_orders_a_minute_too() -> None:
     opened = first_open(Health(), ordinary(3600.0, rate=0.05) + hole(3600.0, 600.0, rate=0.05, what=Heard.BAD), 3600.0, 4200.0)
     assert opened is not None

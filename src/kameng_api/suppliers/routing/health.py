@@ -5,7 +5,7 @@ so that processes with the same events open and close the same circuits.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import inf, log
 from typing import Final
 
@@ -183,6 +183,7 @@ class Health:
         channel.p_reference = p = track.reference(tuning.p_prior, tuning.ref_prior, tuning.ref_memory)
         if track.circuit is Circuit.OPEN:
             channel.demand = sum(self._demand[sku].per_second(now) for sku in channel.skus)
+            self._date(channel, track, speaks_at, p, without)
             self._try_to_close(name, None, channel, track, now, looked_at)
         else:
             track.weighing = weigh(track.traces, speaks_at, channel.law, p, tuning.p_dead, without, track.settled)
@@ -198,14 +199,21 @@ class Health:
         tuning = self.tuning
         track.changed = False
         track.age(now, channel.law)
-        if track.circuit is Circuit.OPEN:
-            self._try_to_close(name, sku, channel, track, now, looked_at)
-            return
         reference = track.reference(channel.p_reference, tuning.sku_prior, tuning.ref_memory)
         p = max(min(reference, channel.p_now(now, tuning)), 0.3)  # a SKU is sick only if it is worse than its channel is now
+        if track.circuit is Circuit.OPEN:
+            self._date(channel, track, speaks_at, p, ())
+            self._try_to_close(name, sku, channel, track, now, looked_at)
+            return
         track.weighing = weigh(track.traces, speaks_at, channel.law, p, tuning.p_dead, (), track.settled)
         track.settled = track.weighing.settled
         self._try_to_open(name, sku, channel, track, now, looked_at)
+
+    def _date(self, channel: ChannelHealth, track: Track, speaks_at: float | None, p: float, without: Collection[str]) -> None:
+        """When the trouble really began: answers that come after the circuit opened, to attempts from before, move it forward, never back."""
+        since = weigh(track.traces, speaks_at, channel.law, p, self.tuning.p_dead, without).since
+        if since is not None and track.since is not None and since > track.since:
+            track.since = since
 
     def _speaks_at(self, channel: ChannelHealth, now: float) -> float | None:
         """Up to when silence is evidence; None while it is not: too little is known, or the load is not ordinary."""
