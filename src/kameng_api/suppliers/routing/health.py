@@ -183,8 +183,7 @@ class Health:
         channel.p_reference = p = track.reference(tuning.p_prior, tuning.ref_prior, tuning.ref_memory)
         if track.circuit is Circuit.OPEN:
             channel.demand = sum(self._demand[sku].per_second(now) for sku in channel.skus)
-            self._date(channel, track, speaks_at, p, without)
-            self._try_to_close(name, None, channel, track, now, looked_at)
+            self._try_to_close(name, None, channel, track, now, looked_at, self._began(channel, track, speaks_at, p, without))
         else:
             track.weighing = weigh(track.traces, speaks_at, channel.law, p, tuning.p_dead, without, track.settled)
             track.settled = track.weighing.settled
@@ -202,18 +201,19 @@ class Health:
         reference = track.reference(channel.p_reference, tuning.sku_prior, tuning.ref_memory)
         p = max(min(reference, channel.p_now(now, tuning)), 0.3)  # a SKU is sick only if it is worse than its channel is now
         if track.circuit is Circuit.OPEN:
-            self._date(channel, track, speaks_at, p, ())
-            self._try_to_close(name, sku, channel, track, now, looked_at)
+            self._try_to_close(name, sku, channel, track, now, looked_at, self._began(channel, track, speaks_at, p, ()))
             return
         track.weighing = weigh(track.traces, speaks_at, channel.law, p, tuning.p_dead, (), track.settled)
         track.settled = track.weighing.settled
         self._try_to_open(name, sku, channel, track, now, looked_at)
 
-    def _date(self, channel: ChannelHealth, track: Track, speaks_at: float | None, p: float, without: Collection[str]) -> None:
-        """When the trouble really began: answers that come after the circuit opened, to attempts from before, move it forward, never back."""
+    def _began(self, channel: ChannelHealth, track: Track, speaks_at: float | None, p: float, without: Collection[str]) -> float | None:
+        """When the trouble really began: answers that came after the circuit opened, to attempts from before, say that it was later than thought.
+
+        Weighed afresh each time, so that processes which heard the same in another order agree.
+        """
         since = weigh(track.traces, speaks_at, channel.law, p, self.tuning.p_dead, without).since
-        if since is not None and track.since is not None and since > track.since:
-            track.since = since
+        return track.since if since is None or track.since is None else max(since, track.since)
 
     def _speaks_at(self, channel: ChannelHealth, now: float) -> float | None:
         """Up to when silence is evidence; None while it is not: too little is known, or the load is not ordinary."""
@@ -232,7 +232,7 @@ class Health:
             return
         track.open(now, weighing.since)
         channel.track.settled = (0, 0, 0)
-        self._examine(sku, channel, track, now, looked_at)
+        self._examine(sku, channel, track, now, looked_at, track.since)
         self._changes.append(Change(name, sku, Circuit.OPEN, now, weighing.nats, weighing.failures, weighing.silent))
 
     def _nats_without_worst(self, channel: ChannelHealth, since: float, now: float) -> float:
@@ -252,14 +252,18 @@ class Health:
         speaks_at = self._speaks_at(channel, now)
         return weigh(channel.track.traces, speaks_at, channel.law, channel.p_reference, tuning.p_dead, [*shut, worst]).nats
 
-    def _examine(self, sku: str | None, channel: ChannelHealth, track: Track, now: float, looked_at: float) -> Suspect:
-        since = now if track.since is None else track.since
+    def _examine(
+        self, sku: str | None, channel: ChannelHealth, track: Track, now: float, looked_at: float, began: float | None
+    ) -> Suspect:
+        since = now if began is None else began
         track.suspect = examine(track.traces, since, track.opened_at or now, now, looked_at, channel.law, sku)
         return track.suspect
 
-    def _try_to_close(self, name: str, sku: str | None, channel: ChannelHealth, track: Track, now: float, looked_at: float) -> None:
+    def _try_to_close(
+        self, name: str, sku: str | None, channel: ChannelHealth, track: Track, now: float, looked_at: float, began: float | None
+    ) -> None:
         tuning = self.tuning
-        suspect = self._examine(sku, channel, track, now, looked_at)
+        suspect = self._examine(sku, channel, track, now, looked_at, began)
         if suspect.wins < (1 if suspect.latency_s < tuning.cheap_s else 2):
             return
         opened_at = now if track.opened_at is None else track.opened_at
