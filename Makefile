@@ -1,12 +1,14 @@
 # Everything a developer or a visitor types. Needs Python >= 3.11 and make; the rest is fetched once, by hash.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fmt bench bench-routing bench-routing-live openapi migrate lock clean
+.PHONY: help setup demo test lint fmt bench bench-routing bench-routing-live chaos crash-points openapi migrate lock clean
 
 BIN := .venv/bin
 DEMO_ARGS ?=
 BENCH ?=
 ROUTING ?=
+MINUTES ?= 3
+BUG ?=
 TEST_ARGS ?= -n 2
 
 help: ## Show this list
@@ -37,6 +39,12 @@ bench-routing: setup ## Judge the router against its rivals: ROUTING="--quick"
 
 bench-routing-live: setup ## The router against real simulators over HTTP: outage, black hole, price, wallet, Redis flushed
 	$(BIN)/python -m benchmarks.routing_live
+
+chaos: setup ## Break everything under load and judge from outside: SEED=7 MINUTES=3 BUG=name
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(BUG),--bug $(BUG))
+
+crash-points: setup ## Kill a process before and after every durable step, in every story that passes it
+	$(BIN)/python -m tests.chaos.crash
 
 openapi: setup ## Write openapi/*.yaml from the app
 	$(BIN)/kameng openapi

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from redis.asyncio import Redis
 
-from kameng_api.api import balance, events, health, openapi, orders, problems, products, supplier_callbacks, test_mode, webhooks
+from kameng_api.api import balance, events, health, openapi, orders, problems, products, receipts, statements, supplier_callbacks, test_mode, webhooks
 from kameng_api.api.access import AccessMap
 from kameng_api.api.admin.router import router as admin_router
 from kameng_api.api.deps import Door
@@ -28,6 +28,7 @@ from kameng_api.api.signature import KeyCache
 from kameng_api.api.supplier_callbacks import gather_callbacks
 from kameng_api.catalog import queries as catalog
 from kameng_api.catalog.rules import Snapshot
+from kameng_api.evidence import restores
 from kameng_api.kit import log, traces
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Database
@@ -68,8 +69,10 @@ def build_app(settings: Settings) -> FastAPI:
         orders.router,  # routers are asked in turn: the busiest first
         supplier_callbacks.router,
         balance.router,
+        receipts.router,
         products.router,
         events.router,
+        statements.router,
         webhooks.router,
         orders.test_router,
         test_mode.router,
@@ -102,6 +105,9 @@ async def open_door(settings: Settings) -> Door:
     """Connect to everything an API process needs. Raises when the database cannot be read."""
     assert settings.database_url is not None and settings.redis_url is not None, "resolve the embedded servers first"
     db = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool)
+    async with db.transaction() as tx:
+        if await restores.find_standing(tx) is restores.Standing.MOVED:
+            raise RuntimeError("this database was restored, or moved to another server: run `kameng restore begin` first")
     redis_url = settings.redis_url.get_secret_value()
     redis: Redis = Redis.from_url(redis_url, socket_connect_timeout=1.0, socket_timeout=1.0)
     keyring = Keyring(settings.kek_bytes, next(iter(settings.kek_bytes)))

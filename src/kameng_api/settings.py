@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     keys: Annotated[dict[str, SecretStr], NoDecode] = {"dev": SecretStr(DEVELOPMENT_SECRET)}
     """Key-encryption keys: `name:base64-of-32-bytes`, comma-separated; the first one seals, all of them open."""
 
+    statement_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Ed25519 keys that sign merchants' statements: `name:base64-of-a-32-byte-seed`, comma-separated, the first one signs. Empty: derived."""
+
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     base_url: str = "http://127.0.0.1:8000"
@@ -100,6 +103,22 @@ class Settings(BaseSettings):
     """Closed alarms."""
     worker_metrics_port: int = Field(default=0, ge=0, le=65535)
     """Where a worker serves its own Prometheus metrics, on `host`; 0: not at all."""
+    evidence_key_file: Path | None = None
+    """The Ed25519 key (PEM, PKCS#8) that signs the heads of the evidence chain. Unset: made of the key-encryption key listed last."""
+    anchor_file: Path | None = None
+    """Where heads are appended; best on another machine's disk."""
+    anchor_bucket: str | None = None
+    """`s3://bucket/prefix` with object lock; heads are kept there in COMPLIANCE mode."""
+    anchor_bucket_endpoint: str | None = None
+    anchor_bucket_region: str = "us-east-1"
+    anchor_bucket_key_id: str | None = None
+    anchor_bucket_secret: SecretStr | None = None
+    """Credentials that may put, list and read; unset: boto3's own chain."""
+    anchor_retention_days: int = Field(default=3650, ge=1, le=36500)
+    anchor_tsa: str | None = None
+    """An RFC 3161 time-stamp authority's address."""
+    anchor_every_s: int = Field(default=60, ge=1, le=86400)
+
     otlp_endpoint: str | None = None
     """Where OpenTelemetry traces go; unset: none are made."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -112,7 +131,7 @@ class Settings(BaseSettings):
         named = (item.split(":", 1) for item in value.split(",") if item.strip())
         return {name.strip(): secret.strip() for name, secret in named}
 
-    @field_validator("trusted_proxies", "admin_cidrs", "lanes", "alarm_sinks", mode="before")
+    @field_validator("trusted_proxies", "admin_cidrs", "lanes", "alarm_sinks", "statement_keys", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value

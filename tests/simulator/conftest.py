@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from aiohttp import web
 
 from kameng_api.kit.http import build_client
 from kameng_api.kit.ids import new_ulid, ulid_text
-from kameng_api.suppliers.port import CallbackNews, CallbackRefused, Outcome, Purchase, Supplier
+from kameng_api.suppliers.port import CallbackNews, CallbackRefused, Outcome, Purchase, StatementLine, Supplier
 from kameng_api.suppliers.registry import get_adapter
 from kameng_api.suppliers.transport import Transport
 
@@ -131,6 +131,10 @@ class World:
             **more,
         }
         return Purchase(**values)
+
+    async def statement(self, supplier: Supplier, day: date) -> list[StatementLine]:
+        assert supplier.statement is not None
+        return [line async for page in supplier.statement(day) for line in page]
 
     async def look_up(self, purchase: Purchase, supplier: Supplier | None = None) -> Outcome:
         chosen = supplier or self.a

@@ -91,12 +91,13 @@ async def test_the_statement_explains_the_wallet(world: World) -> None:
     after = (await world.a.balance()).balance
     assert after == before - 97_5000 + 12_3400
     today = datetime.now(timezone(timedelta(hours=8))).date()
-    lines = await world.a.statement(today)
+    lines = await world.statement(world.a, today)
+    assert lines[-1].balance_after == after
     assert sum(line.amount for line in lines) == after  # the first movement of the day filled the wallet
     ours = [(line.kind, line.amount) for line in lines if line.reference in (bought.reference, failed.reference)]
     assert ours == [("charge", -97_5000), ("charge", -97_5000), ("refund", 97_5000)]
     assert all(line.at.tzinfo is UTC and abs((datetime.now(UTC) - line.at).total_seconds()) < 600 for line in lines)
-    assert await world.a.statement(today - timedelta(days=40)) == []
+    assert await world.statement(world.a, today - timedelta(days=40)) == []
 
 
 async def test_an_empty_wallet_refuses_or_says_500(world: World) -> None:

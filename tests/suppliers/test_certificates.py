@@ -3,7 +3,9 @@
 import json
 from collections.abc import Callable
 from dataclasses import fields, replace
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from tests.simulator.conftest import World
@@ -11,7 +13,7 @@ from tests.suppliers.certificates import CERTIFICATES, FOR_MONEY, UNCERTIFIED, B
 from tests.suppliers.test_contract import connect, folder_of
 
 from kameng_api.suppliers.adapters.simulator.client import SimulatorSupplier
-from kameng_api.suppliers.port import Adapter, Capabilities, Delivered, Outcome, Purchase, Unknown
+from kameng_api.suppliers.port import Adapter, Capabilities, Delivered, Outcome, Purchase, Refused, Reversed, Unknown
 from kameng_api.suppliers.registry import list_adapters
 
 BENCHES: dict[str, tuple[Callable[[World], Bench], Capabilities]] = {
@@ -89,3 +91,34 @@ async def test_a_false_promise_is_found_out(world: World, name: str, found: str,
     bench = SimulatorBench(world, Liar(world.a, **lies), knobs)
     with pytest.raises(Refuted, match=found):
         await CERTIFICATES[name](bench, SimulatorSupplier.capabilities)
+
+
+async def test_a_declared_statement_shows_each_charge_and_refund_once(world: World) -> None:
+    """For every adapter with a statement that can be certified: our reference, the amount, once; and no movement of the wallet is left out."""
+    for name, (bench, _) in BENCHES.items():
+        supplier = bench(world).supplier
+        if supplier.statement is None:
+            continue
+        assert supplier.statement_terms is not None, name
+        bought, failed, taken_back, refused = (bench(world).purchase(target=t) for t in ("10000000000", "10000000002", "10000000007", "10000000010"))
+        for purchase in (bought, failed, taken_back, refused):
+            await supplier.place(purchase)
+        await world.look_until(failed, Refused)
+        await world.look_until(taken_back, Reversed)
+        day = datetime.now(ZoneInfo(supplier.statement_terms.timezone)).date()
+        lines = [line async for page in supplier.statement(day) for line in page]
+        told = {
+            p.reference: [(line.kind, line.amount) for line in lines if line.reference == p.reference] for p in (bought, failed, taken_back, refused)
+        }
+        cost = await bench(world).charged(bought.reference)
+        assert told[bought.reference] == [("charge", -cost)]
+        assert told[failed.reference] == [("charge", -cost), ("refund", cost)]
+        assert told[taken_back.reference] == [("charge", -cost), ("reversal", cost)]
+        assert told[refused.reference] == []
+        assert len({line.line_id for line in lines}) == len(lines)
+        again = [line async for page in supplier.statement(day) for line in page]
+        assert again[: len(lines)] == lines, "a movement keeps its number"
+        assert supplier.balance is not None
+        if supplier.statement_terms.complete:
+            wallet = await supplier.balance()
+            assert sum(line.amount for line in lines) == wallet.balance, "this wallet was filled today: every movement is told"

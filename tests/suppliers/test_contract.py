@@ -139,6 +139,7 @@ def test_flags_and_capabilities_agree(adapter: Adapter) -> None:
     assert flags.idempotent_submit or not flags.idempotent_resubmit
     assert flags.callback or not flags.callback_batch_s
     assert flags.cancel == (getattr(supplier, "cancel", None) is not None)
+    assert (supplier.statement is None) == (supplier.statement_terms is None)
     assert flags.not_found_grace_s > 0 and flags.min_query_interval_s > 0 and flags.callback_batch_s >= 0
 
 

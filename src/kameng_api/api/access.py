@@ -53,6 +53,8 @@ def _endpoint_write(method: str, below: str) -> Access:
 TABLE: Final = (
     _read("/v1/balance", "balance:read"),
     _read("/v1/balance/transactions", "balance:read"),
+    _read("/v1/statements", "balance:read"),
+    _read("/v1/statements/{date}", "balance:read"),
     _read("/v1/products", "catalog:read"),
     _read("/v1/products/{sku}", "catalog:read"),
     Access("POST", "/v1/orders", WRITES, "orders:write"),
@@ -62,6 +64,8 @@ TABLE: Final = (
     _read("/v1/orders/{order_id}/timeline", "orders:read"),
     _read("/v1/orders/{order_id}/refunds", "orders:read"),
     _read("/v1/orders/{order_id}/codes", "codes:read", REVEALS),
+    _read("/v1/orders/{order_id}/receipt", "orders:read"),
+    _read("/v1/evidence/keys", "orders:read"),
     Access("POST", "/v1/orders/{order_id}/cancel", WRITES, "orders:write"),
     _read("/v1/events", "orders:read"),
     _read("/v1/events/{event_id}", "orders:read"),

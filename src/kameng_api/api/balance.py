@@ -1,8 +1,6 @@
 """What a merchant may spend, and every movement that made it so."""
 
-import hashlib
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -12,10 +10,11 @@ from kameng_api.api.routes import StrictRoute
 from kameng_api.api.wire import Amount, Limit, SignedAmount, Time
 from kameng_api.kit import paging
 from kameng_api.kit.clock import wire_time
-from kameng_api.kit.ids import public_id, ulid_text
+from kameng_api.kit.ids import public_id
 from kameng_api.kit.money import format_amount
 from kameng_api.ledger import queries as ledger
 from kameng_api.ledger.queries import MerchantBalance, Movement
+from kameng_api.ledger.rules import transaction_id
 from kameng_api.merchants.rules import Caller
 
 router = APIRouter(route_class=StrictRoute, tags=["balance"])
@@ -95,18 +94,10 @@ def show_balance(balance: MerchantBalance) -> dict[str, str]:
 
 def _show(movement: Movement, caller: Caller) -> dict[str, str | None]:
     return {
-        "id": _transaction_id(movement, caller),
+        "id": transaction_id(caller.book_id, caller.currency, movement.version, movement.created_at),
         "type": movement.kind,
         "amount": format_amount(movement.amount),
         "balance_after": format_amount(movement.balance_after),
         "order_id": public_id("ord", movement.order_id) if movement.order_id else None,
         "created_at": wire_time(movement.created_at),
     }
-
-
-def _transaction_id(movement: Movement, caller: Caller) -> str:
-    """The ledger knows a line by book, account and version; outside it is a ULID made of its time and of those."""
-    milliseconds = int(movement.created_at.timestamp() * 1000)
-    name = f"{caller.book_id}/{caller.currency}/{movement.version}".encode()
-    rest = int.from_bytes(hashlib.blake2b(name, digest_size=10).digest())
-    return f"txn_{ulid_text(UUID(int=(milliseconds << 80) | rest))}"

@@ -14,6 +14,7 @@ from kameng_api.api.deps import CalledBy, Door, InDoor, caller_of, door_of
 from kameng_api.api.order_schemas import CodesEnvelope, OrderList, OrderResource, OrderValidation, RefundList, Timeline
 from kameng_api.api.routes import StrictRoute, WireModel
 from kameng_api.api.wire import Instant, Limit
+from kameng_api.evidence import restores
 from kameng_api.kit import paging, traces
 from kameng_api.kit.crypto import delivery_envelope
 from kameng_api.kit.db import Tx
@@ -256,6 +257,8 @@ async def cancel_order(order_id: OrderId, door: InDoor, caller: CalledBy) -> Res
     """Cancel before dispatch; the money returns at once. Cancelled again answers the same; once dispatched: 409 `state_conflict`."""
     async with door.db.transaction() as tx:
         order = await actions.cancel(tx, door.keyring, caller.book_id, _order_id(order_id))
+        if await restores.may_have_been_bought(tx, *order.key):
+            raise StateConflict("the order may have been dispatched: its supplier is being asked")
     door.doorbell.ring(Lane.WEBHOOK)
     return Response(_shown(door, caller, order), media_type=_JSON)
 

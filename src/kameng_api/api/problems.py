@@ -66,6 +66,8 @@ CODES: Final[Mapping[str, Meaning]] = {
     "merchant_order_no_conflict": Meaning(
         409, "Number already used", "This merchant_order_no stands for an order with other content.", "query_first"
     ),
+    "statement_not_ready": Meaning(409, "Statement not ready", "The day is not over, or its statement is being made.", "after_s"),
+    "not_sealed_yet": Meaning(409, "Not sealed yet", "Some events of this order are too young to stand in a sealed block.", "after_s"),
     "state_conflict": Meaning(409, "State conflict", "The object is not in a state that allows this.", "query_first"),
     "body_too_large": Meaning(413, "Body too large", "The body is larger than 1 MB."),
     "unsupported_media_type": Meaning(415, "Unsupported media type", "Send application/json, not compressed."),
@@ -80,6 +82,9 @@ CODES: Final[Mapping[str, Meaning]] = {
     "test_value_in_live": Meaning(422, "Test value in live", "A magic test target was sent with a live key."),
     "rate_limited": Meaning(429, "Rate limited", "Too many requests; see Retry-After.", "after_s"),
     "internal": Meaning(500, "Internal error", "We failed; what happened is not known to you.", "same_request", "unknown"),
+    "books_stopped": Meaning(
+        503, "Books stopped", "Postings of your account are stopped while the operator looks into it. Nothing was stored.", "after_s"
+    ),
     "unavailable": Meaning(503, "Unavailable", "A server that we need did not answer.", "same_request", "unknown"),
 }
 """Every code that merchants or operators may meet; docs/errors.md explains each, a test compares the two."""
@@ -166,7 +171,7 @@ def response(scope: Scope, code: str, **parts: Any) -> Response:
     status = CODES[code].status
     if status == 401:
         headers.setdefault("WWW-Authenticate", "Bearer" if code == "token_invalid" else _CHALLENGE)
-    if status in (429, 503):
+    if status in (429, 503) or CODES[code].retry == "after_s":
         wait_s = (parts.get("facts") or {}).get("retry_after_s", RETRY_AFTER_S)
         headers.setdefault("Retry-After", str(wait_s))
     return Response(content, status, headers, MEDIA_TYPE)
@@ -180,7 +185,7 @@ def answer_to(scope: Scope, trouble: Exception) -> Response:
             return response(scope, trouble.code, detail=trouble.detail, errors=at)
         case Problem() if trouble.code == "not_found":
             return response(scope, "not_found")  # one text for all: what is not yours reads like what is not there
-        case Problem() if trouble.code in CODES and CODES[trouble.code].status < 500:
+        case Problem() if trouble.code in CODES and (CODES[trouble.code].status < 500 or trouble.code == "books_stopped"):
             return response(scope, trouble.code, detail=trouble.detail, errors=trouble.errors, facts=trouble.facts)
         case RequestValidationError():
             return response(scope, "validation_failed", errors=field_errors(trouble.errors()))

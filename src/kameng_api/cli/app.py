@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
 from kameng_api import embedded
-from kameng_api.cli import catalog, money, people, route
+from kameng_api.cli import catalog, evidence, money, people, reconciliation, route, statements
 from kameng_api.cli.bench import UNAVAILABLE, Printing, fail, find_servers, read_settings, show, show_list
 from kameng_api.cli.doctor import Finding, examine
 
@@ -41,6 +41,11 @@ for name, part in (
     ("review", money.review_app),
     ("order", money.order_app),
     ("ledger", money.ledger_app),
+    ("reconcile", reconciliation.reconcile_app),
+    ("book", statements.book_app),
+    ("statement", statements.statement_app),
+    ("evidence", evidence.evidence_app),
+    ("restore", evidence.restore_app),
     ("tasks", people.tasks_app),
     ("alarm", people.alarm_app),
 ):
@@ -191,9 +196,11 @@ def _show_embedded(var: Path) -> None:
 
 
 @app.command()
-def doctor() -> None:
-    """Look at everything this deployment needs; status 1 when something is wrong."""
-    findings: list[Finding] = examine(find_servers(read_settings(), with_redis=True), _beside("alembic.ini"))
+def doctor(
+    whole: Annotated[bool, typer.Option("--whole", help="the monitors read every transfer and order, not the last hour")] = False,
+) -> None:
+    """Look at everything this deployment needs, and at the monitors M1–M9; status 1 when something is wrong."""
+    findings: list[Finding] = examine(find_servers(read_settings(), with_redis=True), _beside("alembic.ini"), whole=whole)
     show_list([{"check": f.check, "well": f.well, "detail": f.detail} for f in findings], ("check", "well", "detail"))
     if not all(f.well for f in findings):
         raise typer.Exit(1)

@@ -14,9 +14,13 @@ from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from kameng_api.evidence.queries import lag_of
 from kameng_api.kit import log
+from kameng_api.kit.clock import utc_now
 from kameng_api.kit.db import Database, Tx, fetch
 from kameng_api.kit.money import SCALE
+from kameng_api.reconciliation import queries as books_apart
+from kameng_api.reconciliation.drift import read_drifts
 from kameng_api.settings import Settings
 from kameng_api.suppliers.routing import gauges
 from kameng_api.tasks.rules import Lane
@@ -46,14 +50,20 @@ UNKNOWN_AGE: Final = Family("kameng_unknown_oldest_seconds", "Age of the oldest 
 ATTEMPTS: Final = Family("kameng_attempts_recent", "Attempts sent in the last 5 minutes", ("channel", "state"))
 FANOUT_LAG: Final = Family("kameng_fanout_lag_seconds", "Age of the oldest event not yet handed to the webhooks")
 ROLLUP_LAG: Final = Family("kameng_rollup_lag_seconds", "Age of the oldest transfer not yet rolled up")
+SEAL_LAG: Final = Family("kameng_seal_lag_seconds", "Age of the oldest transfer not yet sealed")
+ANCHOR_LAG: Final = Family("kameng_anchor_lag_seconds", "Age of the oldest sealed block that one of the anchors in use lacks")
+SEALED: Final = Family("kameng_sealed_leaves", "Leaves in the evidence chain")
 WEBHOOKS: Final = Family("kameng_webhook_backlog", "Webhook deliveries that are not done (capped)")
 ALARMS: Final = Family("kameng_open_alarms", "Open alarms", ("kind", "severity"))
 WALLET: Final = Family("kameng_supplier_wallet", "Our balance at the supplier, in currency units", ("channel",))
+DRIFT: Final = Family("kameng_wallet_drift", "What a supplier's balance holds beyond what our books explain, in currency units", ("channel",))
+BREAKS: Final = Family("kameng_open_breaks", "Open breaks between a supplier's books and ours", ("class", "channel"))
+BREAKS_AGE: Final = Family("kameng_oldest_break_seconds", "Age of the oldest open break", ("class",))
 AGE: Final = Family("kameng_gauges_age_seconds", "Age of the figures above; they are read every 15 s")
 
 FAMILIES: Final = (
     ORDERS, REVIEWS, LANE_DUE, LANE_RUNNING, LANE_PARKED, LANE_AGE, UNKNOWN, UNKNOWN_AGE, ATTEMPTS, FANOUT_LAG, ROLLUP_LAG,
-    WEBHOOKS, ALARMS, WALLET, AGE,
+    WEBHOOKS, ALARMS, WALLET, DRIFT, BREAKS, BREAKS_AGE, SEAL_LAG, SEALED, ANCHOR_LAG, AGE,
 )  # fmt: skip
 
 Sample = tuple[tuple[str, ...], float]
@@ -120,6 +130,12 @@ async def read_figures(tx: Tx) -> Figures:
     unknown = await fetch(tx, _UNKNOWN, CAP)
     [lags] = await fetch(tx, _LAGS, CAP)
     [webhooks] = await fetch(tx, _WEBHOOKS, CAP)
+    used = [r["target"] for r in await fetch(tx, "SELECT DISTINCT target FROM chain_anchors")]
+    chain = await lag_of(tx, used)
+    breaks = await books_apart.open_figures(tx)
+    oldest: dict[str, float] = {}
+    for figure in breaks:
+        oldest[figure.class_] = max(oldest.get(figure.class_, 0.0), (utc_now() - figure.oldest_at).total_seconds())
     return Figures(
         {
             ORDERS: [((status,), n) for status, n in sorted(orders.items())],
@@ -134,8 +150,14 @@ async def read_figures(tx: Tx) -> Figures:
             FANOUT_LAG: [((), lags["fanout"])],
             ROLLUP_LAG: [((), lags["rollup"])],
             WEBHOOKS: [((), float(webhooks["n"]))],
+            SEAL_LAG: [((), chain.seal_s)],
+            ANCHOR_LAG: [((), chain.anchor_s)],
+            SEALED: [((), float(chain.total))],
             ALARMS: [((r["kind"], r["severity"]), float(r["n"])) for r in await fetch(tx, _ALARMS)],
             WALLET: [((r["channel_id"],), r["wallet_balance"] / SCALE) for r in await fetch(tx, _WALLETS)],
+            DRIFT: [((d.channel_id,), d.amount / SCALE) for d in await read_drifts(tx)],
+            BREAKS: [((f.class_, f.channel_id), float(f.count)) for f in breaks],
+            BREAKS_AGE: [((class_,), age) for class_, age in sorted(oldest.items())],
         },
         time.monotonic(),
     )

@@ -6,8 +6,7 @@ A crash between any two beats leaves an attempt with our reference written down:
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final, Protocol
@@ -19,6 +18,7 @@ from prometheus_client import Counter, Histogram
 from kameng_api.alarms import actions as alarms
 from kameng_api.catalog.rules import Channel, Snapshot
 from kameng_api.jobs.pulse import Pulse
+from kameng_api.jobs.stops import Stopped, later
 from kameng_api.kit import traces
 from kameng_api.kit.clock import utc_now
 from kameng_api.kit.crypto import Keyring
@@ -29,11 +29,13 @@ from kameng_api.kit.gather import Gatherer
 from kameng_api.kit.ids import public_id, ulid_text
 from kameng_api.kit.sets import Moved
 from kameng_api.kit.time_limit import TimeLimit
+from kameng_api.ledger.errors import BooksStopped
 from kameng_api.orders.absorb import News
 from kameng_api.orders.changes import CodeSoldBefore
 from kameng_api.orders.choices import Surroundings
 from kameng_api.orders.dispatch import Round, Submission, dispatch, dispatch_claimed
 from kameng_api.orders.settle import Settlement, settle, settle_copies
+from kameng_api.orders.waiting import put_off
 from kameng_api.settings import Settings
 from kameng_api.suppliers import queries as attempts_of
 from kameng_api.suppliers.connections import Connections
@@ -62,15 +64,6 @@ _seconds = lru_cache(maxsize=1024)(CALL_SECONDS.labels)
 SETTLE_FLUSH: Final = Histogram(
     "kameng_settle_flush_size", "Answers settled by one commit.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
-
-
-@contextmanager
-def _timed(channel_id: str, beat: str) -> Iterator[None]:
-    started = time.perf_counter()
-    try:
-        yield
-    finally:
-        _seconds(channel_id, beat).observe(time.perf_counter() - started)
 
 
 class Desk(Protocol):
@@ -151,6 +144,7 @@ class Buyer:
         self._buying = _Load(settings.supplier_concurrency)
         self._asking = _Load(settings.supplier_concurrency)
         self._running: set[asyncio.Task[None]] = set()
+        self._stopped = Stopped(db)
         self._records: Gatherer[Settlement, str] = Gatherer(self._record, largest=256, in_flight=2, crowd=48)
         self._records.on_flush = SETTLE_FLUSH.observe
         self._unrecorded: dict[int, float] = {}
@@ -185,10 +179,11 @@ class Buyer:
         claimed_at = time.monotonic()  # before the lease begins: never later than the database says
         around = Surroundings(self._catalog.current, self.pulse.under_way, self._room_of_channels(), shadow=self._shadow)
         try:
-            async with self._db.transaction() as tx:
-                round_ = await dispatch(
-                    tx, self._keyring, around, limit=room, lease_s=self._settings.lease_s, worker=self._worker
-                )
+            try:
+                round_ = await self._dispatch(around, room)
+            except BooksStopped:
+                await self._stopped.refresh()
+                round_ = await self._dispatch(around, room)
         except Unavailable:
             raise
         except Exception as trouble:
@@ -200,6 +195,16 @@ class Buyer:
             self._begin(self._buy(submission, claimed_at))
         await give_back(self._db, round_.poisoned)
         return round_.claimed
+
+    async def _dispatch(self, around: Surroundings, room: int) -> Round:
+        """One transaction. Raises BooksStopped where a book has been stopped that this process has not heard of."""
+        async with self._db.transaction() as tx:
+            if not self._stopped.books:
+                return await dispatch(tx, self._keyring, around, limit=room, lease_s=self._settings.lease_s, worker=self._worker)
+            claimed = await tasks.claim(tx, Lane.SUBMIT, room, self._settings.lease_s, self._worker)
+            round_ = await dispatch_claimed(tx, self._keyring, around, await self._stopped.put_off(tx, claimed))
+            round_.claimed = len(claimed)
+            return round_
 
     async def _dispatch_one_by_one(self, around: Surroundings, limit: int) -> Round:
         """After a round that the database refused as a whole: the claim alone, then each order in a transaction of its own."""
@@ -265,8 +270,8 @@ class Buyer:
                 answer = Answer(NotSent("too late to be sent under this lease", Cause.OURS))
             else:
                 purchase = replace(submission.purchase, callback_url=self._connections.callback_url(channel))
-                with _timed(channel.channel_id, "place"), traces.span("supplier.place", channel=channel.channel_id):
-                    answer = await self._call(supplier.place(purchase))
+                with traces.span("supplier.place", channel=channel.channel_id):
+                    answer = await self._call(channel.channel_id, "place", supplier.place(purchase))
         finally:
             self._buying.leave(channel.channel_id)
             self._room_again()
@@ -290,20 +295,23 @@ class Buyer:
             elif supplier.look_up is None:
                 answer = Answer(Unknown("the supplier cannot be asked", needs_person=True))
             else:
-                with _timed(attempt.channel_id, "look_up"), traces.span("supplier.look_up", channel=attempt.channel_id):
-                    answer = await self._call(supplier.look_up(attempt.reference))
+                with traces.span("supplier.look_up", channel=attempt.channel_id):
+                    answer = await self._call(attempt.channel_id, "look_up", supplier.look_up(attempt.reference))
         finally:
             self._asking.leave(attempt.channel_id)
         news = self._news(attempt.key, "look_up", answer, supplier, question.sku)
         await self.tell(attempt.channel_id, Settlement(news, question.task, attempt.order_id))
 
-    async def _call(self, call: Coroutine[Any, Any, Answer] | Awaitable[Answer]) -> Answer:
+    async def _call(self, channel_id: str, beat: str, call: Coroutine[Any, Any, Answer] | Awaitable[Answer]) -> Answer:
+        started = time.perf_counter()
         try:
             with self._call_limit():
                 return await call
         except Exception as trouble:  # an adapter that raises has not told us what happened
             _log.error("adapter.raised", trouble=type(trouble).__name__)
             return Answer(Unknown(f"the adapter raised {type(trouble).__name__}"))
+        finally:
+            _seconds(channel_id, beat).observe(time.perf_counter() - started)
 
     def _news(
         self, attempt: tuple[int, UUID], beat: str, answer: Answer, supplier: Supplier | None, sku: str
@@ -371,7 +379,11 @@ class Buyer:
 
     async def _record_locked(self, batch: Sequence[Settlement]) -> Sequence[str | BaseException]:
         try:
-            return await self._settle(batch)
+            try:
+                return await self._settle(batch)
+            except BooksStopped:
+                await self._stopped.refresh()
+                return await self._settle(batch)
         except Unavailable:
             raise
         except Exception as trouble:
@@ -381,11 +393,24 @@ class Buyer:
             return [await self._record_one(s) for s in batch]
 
     async def _settle(self, batch: Sequence[Settlement]) -> list[str]:
+        stopped = self._stopped.books
+        if stopped:
+            return await self._settle_around(batch, stopped)
         told: list[Answered] = []
         async with self._db.transaction() as tx:
             statuses = await settle(tx, self._keyring, batch, told)
         self.pulse.tell(told)
         return statuses
+
+    async def _settle_around(self, batch: Sequence[Settlement], stopped: frozenset[int]) -> list[str]:
+        """Settle what can be; of stopped books the facts are kept and the work waits."""
+        told: list[Answered] = []
+        open_ = [s for s in batch if s.news.book_id not in stopped]
+        async with self._db.transaction() as tx:
+            await put_off(tx, self._keyring, [s for s in batch if s.news.book_id in stopped], later())
+            statuses = iter(await settle(tx, self._keyring, open_, told) if open_ else [])
+        self.pulse.tell(told)
+        return ["" if s.news.book_id in stopped else next(statuses) for s in batch]
 
     async def _record_one(self, settlement: Settlement) -> str | BaseException:
         try:
@@ -423,7 +448,7 @@ async def give_back(db: Database, poisoned: Sequence[tuple[Task, Exception]]) ->
         name = type(trouble).__name__
         _log.error("task.raised", lane=task.lane, attempts=task.attempts, trouble=name, exc_info=trouble)
         async with db.transaction() as tx:
-            if task.attempts >= BUDGET:
+            if task.attempts >= BUDGET and not isinstance(trouble, BooksStopped):
                 await tasks.park(tx, task, name)
                 await alarms.raise_alarm(
                     tx, "task_parked", f"{task.lane} {ulid_text(task.ref)}", None, f"given up after {task.attempts} tries: {name}"

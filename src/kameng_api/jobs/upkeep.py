@@ -15,6 +15,7 @@ from kameng_api.catalog import actions as catalog
 from kameng_api.catalog import queries as catalog_queries
 from kameng_api.catalog.rules import Channel
 from kameng_api.jobs.alarms import send_alarms
+from kameng_api.jobs.stops import stop
 from kameng_api.kit import log
 from kameng_api.kit.clock import utc_now, wire_time
 from kameng_api.kit.db import Database, Tx, execute, fetch
@@ -23,7 +24,7 @@ from kameng_api.kit.money import format_amount
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger.queries import Breach
 from kameng_api.outbox import actions as outbox
-from kameng_api.reconciliation import invariants
+from kameng_api.reconciliation import invariants, rollforward
 from kameng_api.settings import Settings
 from kameng_api.suppliers import events
 from kameng_api.suppliers import queries as suppliers
@@ -252,6 +253,7 @@ async def refresh_wallets(desk: Desk) -> int:
     for channel, wallet in known:
         async with desk.db.transaction() as tx:
             await catalog.record_wallet(tx, channel.channel_id, wallet.balance)
+            await rollforward.record_snapshot(tx, channel.channel_id, wallet.balance, wallet.currency)
     async with desk.db.transaction() as tx:
         await _tell_of_low_wallets(tx, {channel.channel_id: wallet.currency for channel, wallet in known})
     return len(known)
@@ -301,7 +303,8 @@ async def check_recent(desk: Desk) -> list[Breach]:
             return []
         found = await invariants.check_recent(reading, timedelta(seconds=2 * _RECENT_S))
         async with desk.db.transaction() as tx:
-            await alarms.raise_alarms(tx, "invariant_broken", _by_subject(found))
+            await alarms.raise_alarms(tx, "invariant_broken", by_subject(found))
+            await stop(tx, found)
             await stamp(tx, "check_recent")
     return found
 
@@ -316,12 +319,13 @@ async def check_all(desk: Desk) -> list[Breach]:
             return []
         found = await invariants.check_all(reading, events_kept=timedelta(days=desk.settings.keep_events_days))
         async with desk.db.transaction() as tx:
-            await alarms.keep_raised(tx, "invariant_broken", _by_subject(found))
+            await alarms.keep_raised(tx, "invariant_broken", by_subject(found))
+            await stop(tx, found)
             await stamp(tx, "check_all")
     return found
 
 
-def _by_subject(found: list[Breach]) -> dict[str, str]:
+def by_subject(found: list[Breach]) -> dict[str, str]:
     """One alarm per invariant and book, with the first example and how many more."""
     grouped: dict[str, list[str]] = {}
     for breach in found:

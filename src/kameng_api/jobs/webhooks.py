@@ -162,7 +162,7 @@ class Courier:
         self._running: set[asyncio.Task[None]] = set()
         self._moved = asyncio.Event()
         self._database_now: tuple[datetime, float] | None = None
-        self._records: Gatherer[_Result, None] = Gatherer(self._flush, largest=256, in_flight=2)
+        self._records: Gatherer[_Result, None] = Gatherer(self._flush, largest=256, in_flight=2, crowd=64)
 
     # --- claim -------------------------------------------------------------------------------------------------------
 
@@ -183,7 +183,8 @@ class Courier:
         clock = time.monotonic()
         async with self._db.transaction() as tx:
             round_ = await webhooks.fan_out(tx, _EVENTS_AT_ONCE, Taker(room, self._lease_s, self._worker))
-            parcels = await self._address(tx, [task for task, _ in round_.taken], {d.key: d for _, d in round_.taken}, clock)
+            taken = {d.key: d for _, d in round_.taken}
+            parcels = await self._address(tx, [task for task, _ in round_.taken], taken, clock, round_.now)
         self._take(parcels)
         if round_.left and self.on_due is not None:
             self.on_due()
@@ -221,12 +222,15 @@ class Courier:
         return len(claimed), parcels
 
     async def _address(
-        self, tx: Tx, claimed: Sequence[Task], deliveries: dict[tuple[int, UUID], Delivery], clock: float
+        self, tx: Tx, claimed: Sequence[Task], deliveries: dict[tuple[int, UUID], Delivery], clock: float, now: datetime | None = None
     ) -> list[tuple[Hashable, Parcel]]:
-        """Those to send, by receiver; the others are settled or postponed."""
+        """Those to send, by receiver; the others are settled or postponed. `now`: the transaction's time, if it is known already."""
         if not claimed:
             return []
-        now = await self._ask_time(tx, clock)
+        if now is None:
+            [row] = await fetch(tx, "SELECT now() AS now")
+            now = row["now"]
+        self._database_now = now, clock
         chosen = self._sort_out(claimed, deliveries, await self._find_receivers(tx, deliveries.values()), clock)
         done = await tasks.complete(tx, [task for task, _ in chosen.settled])
         await webhooks.record_states(
@@ -241,11 +245,6 @@ class Courier:
             tx, [(task, now + timedelta(seconds=delay_s), why) for task, delay_s, why in chosen.postponed]
         )
         return chosen.parcels
-
-    async def _ask_time(self, tx: Tx, clock: float) -> datetime:
-        [row] = await fetch(tx, "SELECT now() AS now")
-        self._database_now = row["now"], clock
-        return self._database_now[0]
 
     def _now(self) -> datetime:
         """The database's clock, carried on: the clock of this machine may be wrong."""

@@ -11,11 +11,13 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
-from asyncpg import UniqueViolationError
+from asyncpg import PostgresError, UniqueViolationError
 
 from kameng_api.kit.db import Tx, execute, fetch
 
 _PLACEHOLDER: Final = re.compile(r"\$(\d+)")
+REFUSED: Final = "KM001"
+"""SQLSTATE by which a function of the schema refuses rows that a part wanted to write."""
 _XID_MASK: Final = 0xFFFFFFFF  # row versions name the low half of a transaction id
 
 
@@ -32,12 +34,14 @@ class Column:
 class Part:
     """One INSERT, UPDATE or DELETE of many rows. No two parts of one `write` may touch the same row: they all see the same snapshot.
 
-    `must_touch`: how many rows it has to find; `write` raises `Moved` when it found fewer.
+    `must_touch`: how many rows it has to find; `write` raises `Moved` when it found fewer. `refusal`: what `write` raises when the statement
+    ends with the SQLSTATE `REFUSED`.
     """
 
     sql: str
     values: tuple[Any, ...] = field(repr=False)
     must_touch: int | None = None
+    refusal: type[Exception] | None = None
 
 
 class Moved(Exception):
@@ -71,9 +75,19 @@ def updating(table: str, keys: Sequence[Column], columns: Sequence[Column], *, w
 
 
 async def write(tx: Tx, parts: Sequence[Part]) -> None:
-    """Send all parts as one statement. Raises `Moved`, and then nothing of the transaction may be committed."""
+    """Send all parts as one statement. Raises `Moved` or a part's `refusal`, and then nothing of the transaction may be committed."""
     if not parts:
         return
+    try:
+        await _send(tx, parts)
+    except PostgresError as raised:
+        refusal = next((p.refusal for p in parts if p.refusal is not None), None) if raised.sqlstate == REFUSED else None
+        if refusal is None:
+            raise
+        raise refusal from raised
+
+
+async def _send(tx: Tx, parts: Sequence[Part]) -> None:
     values = [value for p in parts for value in p.values]
     counted = tuple(n for n, p in enumerate(parts) if p.must_touch is not None)
     if counted:

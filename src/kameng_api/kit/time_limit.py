@@ -55,9 +55,9 @@ class _Limited:
         self._expired = False
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None, "inside a task"
-        loop = task.get_loop()
         self.task = task
         self.ends_at = loop.time() + self._limit._seconds
         self._cancelling = task.cancelling()

@@ -1,16 +1,20 @@
 """The functions that move money: `(tx, postings) → verdicts`, set-based, each whole or not at all."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Final
 
 from kameng_api.kit import sets
 from kameng_api.kit.db import Tx, execute, fetch
 from kameng_api.kit.sets import Column, Part
 from kameng_api.ledger import rules
-from kameng_api.ledger.errors import InsufficientBalance, Mismatched
+from kameng_api.ledger.errors import BooksStopped, InsufficientBalance, Mismatched
 from kameng_api.ledger.rules import AccountKey, Balance, Line, Posting, Row, Verdict
 
 _LOCK = """
-SELECT a.book_id, a.account, a.currency, a.balance, a.floor, a.version
+SELECT a.book_id, a.account, a.currency, a.balance, a.floor, a.version,
+  a.book_id IN (SELECT book_id FROM stopped_books WHERE lifted_at IS NULL) AS stopped
 FROM unnest($1::bigint[], $2::text[], $3::text[]) AS k (book_id, account, currency)
 JOIN accounts a ON a.book_id = k.book_id AND a.account = k.account AND a.currency = k.currency
 ORDER BY a.book_id, a.account, a.currency
@@ -37,11 +41,11 @@ async def lock(tx: Tx, accounts: Sequence[AccountKey]) -> dict[AccountKey, Balan
         return {}
     ordered = sorted(accounts)
     rows = await fetch(tx, _LOCK, [a[0] for a in ordered], [a[1] for a in ordered], [a[2] for a in ordered])
-    return {(r["book_id"], r["account"], r["currency"]): Balance(r["balance"], r["floor"], r["version"]) for r in rows}
+    return {(r["book_id"], r["account"], r["currency"]): Balance(r["balance"], r["floor"], r["version"], r["stopped"]) for r in rows}
 
 
 async def post(tx: Tx, postings: Sequence[Posting]) -> list[Verdict]:
-    """Post a batch of events. One verdict each: Posted, Existed, Mismatch or Insufficient.
+    """Post a batch of events. One verdict each: Posted, Existed, Mismatch, Insufficient or Stopped. Raises BooksStopped, see `_GUARD`.
 
     An event key taken by a concurrent posting that touches no floor account raises the database's unique violation: run the batch again.
     """
@@ -64,19 +68,20 @@ async def prepare(tx: Tx, postings: Sequence[Posting]) -> tuple[list[Verdict], l
 
 def parts_of_new(postings: Sequence[Posting]) -> list[Part]:
     """Events that cannot exist yet and touch no floor account: nothing to look up and nothing to lock. A key that is taken raises."""
-    assert not rules.accounts_touched(postings), "a floor account must be locked"
-    _, rows, changed = rules.decide(postings, {}, {})
-    return parts_of(rows, changed)
+    assert not rules.touches_a_floor(postings), "a floor account must be locked"
+    return parts_of(rules.rows_of_new(postings), {})
 
 
 async def post_one(tx: Tx, posting: Posting) -> rules.Posted | rules.Existed:
-    """Post a single event. Raises InsufficientBalance, Mismatched."""
+    """Post a single event. Raises InsufficientBalance, Mismatched, BooksStopped."""
     [verdict] = await post(tx, [posting])
     match verdict:
         case rules.Insufficient(account=account):
             raise InsufficientBalance(f"{account} would fall below its floor")
         case rules.Mismatch():
             raise Mismatched("this event was already posted with other content")
+        case rules.Stopped():
+            raise BooksStopped
         case _:
             return verdict
 
@@ -92,8 +97,10 @@ async def find_existing(tx: Tx, postings: Sequence[Posting]) -> Existing:
 
 
 async def post_locked(tx: Tx, postings: Sequence[Posting], balances: Mapping[AccountKey, Balance]) -> list[Verdict]:
-    """`post` for a caller who holds the locks and knows that none of these events exists."""
+    """`post` for a caller who holds the locks and knows that none of these events exists. Raises BooksStopped."""
     verdicts, rows, changed = rules.decide(postings, balances, {})
+    if any(isinstance(v, rules.Stopped) for v in verdicts):
+        raise BooksStopped
     await sets.write(tx, parts_of(rows, changed))
     return verdicts
 
@@ -122,10 +129,18 @@ def parts_of(rows: Sequence[Row], changed: Mapping[AccountKey, Balance]) -> list
     return parts
 
 
+# Every posting passes here, so here, inside its own transaction, is where a stopped book refuses it. While no book is stopped this is one look
+# at an empty index per statement: an uncorrelated sub-select, evaluated once. Those who lock floor accounts have heard it from the lock before.
+_GUARD: Final = """
+ WHERE NOT EXISTS (SELECT FROM stopped_books WHERE lifted_at IS NULL)
+  OR CASE WHEN {book} IN (SELECT book_id FROM stopped_books WHERE lifted_at IS NULL) AND {kind} <> 'adjustment'
+    THEN refuse_stopped_book({book}) ELSE true END"""
+
+
 def _transfers(rows: Sequence[Row]) -> Part:
     postings = [r.posting for r in rows]
     lines = [r.line for r in rows]
-    return sets.inserting(
+    part = sets.inserting(
         "transfers",
         [
             Column("event_key", "text", [p.event_key for p in postings]),
@@ -143,6 +158,15 @@ def _transfers(rows: Sequence[Row]) -> Part:
             Column("order_id", "uuid", [p.order_id for p in postings]),
             Column("note", "text", [p.note for p in postings]),
         ],
+    )
+    return replace(part, sql=part.sql + _guard(part.sql), refusal=BooksStopped)
+
+
+@lru_cache(maxsize=64)
+def _guard(insert: str) -> str:
+    # Book and kind are the second and the fourth column: an array's element, or one value where all rows share it.
+    return _GUARD.format(
+        book="k.book_id" if "k.book_id" in insert else "$2::bigint", kind="k.kind" if "k.kind" in insert else "$4::text"
     )
 
 
@@ -187,7 +211,7 @@ async def record_receipt(tx: Tx, channel: str, external_id: str, book_id: int, c
 
 _ROLL_UP = """
 WITH mark AS (
-  SELECT upto_xid, (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint AS horizon
+  SELECT upto_xid, xid_horizon() AS horizon
   FROM rollup_marks WHERE book_range = 0
 ), moved AS (
   SELECT t.book_id, t.debit_account AS account, t.currency, t.amount AS debits, 0::bigint AS credits

@@ -2,7 +2,8 @@
 
 Problem
 ├── InsufficientBalance   insufficient_balance   a floor would break
-└── Mismatched            state_conflict         the event key is taken by a posting with other lines
+├── Mismatched            state_conflict         the event key is taken by a posting with other lines
+└── BooksStopped          books_stopped          an invariant of the book is broken: nothing is posted until a person has looked
 """
 
 from kameng_api.kit.errors import Problem
@@ -21,6 +22,9 @@ class Mismatched(Problem):
 
 
 class BooksStopped(Problem):
-    """An invariant of this book is broken; nothing is posted until a person has looked."""
+    """An invariant of this book is broken; nothing is posted until a person has looked. Nothing was stored."""
 
-    code = "unavailable"
+    code = "books_stopped"
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail, retry_after_s=60)

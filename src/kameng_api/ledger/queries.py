@@ -120,18 +120,23 @@ async def house_sums(tx: Tx, environment: str) -> dict[tuple[str, str], int]:
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """An invariant of the books that does not hold."""
+    """An invariant of the books that does not hold. What `detail` says before the first `;` stays the same while the breach does."""
 
     invariant: str
     book_id: int
     detail: str
 
+    @property
+    def mark(self) -> str:
+        """The same for the same breach seen again, however much has been posted since."""
+        return f"{self.invariant}: {self.detail.partition(';')[0]}"
+
 
 _CHECKS = {
     # I2: the locked balance is the sum of its transfers, and `version` counts them.
     "balance_is_sum": """
-        SELECT a.book_id, a.account || ': balance ' || a.balance || ', sum ' || coalesce(s.net, 0)
-          || ', version ' || a.version || ', count ' || coalesce(s.n, 0) AS detail
+        SELECT a.book_id, a.account || ' ' || a.currency || ': balance off by ' || a.balance - coalesce(s.net, 0)
+          || ', version by ' || a.version - coalesce(s.n, 0) || '; balance ' || a.balance || ', version ' || a.version AS detail
         FROM accounts a LEFT JOIN (
           SELECT book_id, account, currency, sum(net) AS net, count(*) AS n FROM (
             SELECT book_id, debit_account AS account, currency, -amount AS net FROM transfers
@@ -143,7 +148,7 @@ _CHECKS = {
         WHERE a.balance <> coalesce(s.net, 0) OR a.version <> coalesce(s.n, 0)""",
     # I1: running balances chain without a gap.
     "chain": """
-        SELECT book_id, account || ' at version ' || version AS detail FROM (
+        SELECT book_id, account || ' ' || currency || ' at version ' || version AS detail FROM (
           SELECT *, lag(after, 1, 0) OVER w AS before, lag(version, 1, 0) OVER w AS previous FROM (
             SELECT book_id, debit_account AS account, currency, debit_version AS version, -amount AS net,
               debit_balance_after AS after FROM transfers WHERE debit_version IS NOT NULL
@@ -159,7 +164,8 @@ _CHECKS = {
            OR (credit_account = ANY ($1::text[])) <> (credit_version IS NOT NULL)""",
     # Rolled-up sums equal the transfers below the mark.
     "rollup_is_sum": """
-        SELECT coalesce(r.book_id, s.book_id) AS book_id, coalesce(r.account, s.account) AS detail
+        SELECT book_id, account || ' ' || currency || ': debits off by ' || coalesce(r.debits, 0) - coalesce(s.debits, 0)
+          || ', credits by ' || coalesce(r.credits, 0) - coalesce(s.credits, 0) AS detail
         FROM rollups r FULL JOIN (
           SELECT t.book_id, x.account, t.currency, sum(x.debits) AS debits, sum(x.credits) AS credits
           FROM transfers t, LATERAL (VALUES (t.debit_account, t.amount, 0::bigint),
@@ -168,9 +174,11 @@ _CHECKS = {
           GROUP BY 1, 2, 3
         ) AS s USING (book_id, account, currency)
         WHERE coalesce(r.debits, 0) <> coalesce(s.debits, 0) OR coalesce(r.credits, 0) <> coalesce(s.credits, 0)""",
-    # Funding in transit clears to zero, per environment and currency.
+    # Funding in transit clears to zero, per environment and currency: the house's half, or the merchant's, is missing; the house answers for it.
     "funding_clears": """
-        SELECT min(t.book_id) AS book_id, b.environment || ' ' || t.currency || ' funding_clearing is not zero' AS detail
+        SELECT CASE b.environment WHEN 'live' THEN 1 ELSE 2 END AS book_id,
+          b.environment || ' ' || t.currency || ' funding_clearing is off by '
+            || sum(CASE WHEN t.debit_account = 'funding_clearing' THEN -t.amount ELSE t.amount END) AS detail
         FROM transfers t JOIN books b USING (book_id)
         WHERE 'funding_clearing' IN (t.debit_account, t.credit_account)
         GROUP BY b.environment, t.currency

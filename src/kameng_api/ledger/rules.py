@@ -4,8 +4,10 @@ Every event has a deterministic key, and outcomes that exclude each other share 
 Amounts are integers in 1/10000 of the currency unit.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -48,6 +50,16 @@ def cogs(channel_id: str) -> str:
     return f"cogs:{channel_id}"
 
 
+def supplier_claim(channel_id: str) -> str:
+    """What the supplier owes us back."""
+    return f"supplier_claim:{channel_id}"
+
+
+def price_variance(channel_id: str) -> str:
+    """Small differences between the price they charged and the price they had told."""
+    return f"price_variance:{channel_id}"
+
+
 def psp_clearing(channel: str) -> str:
     return f"psp_clearing:{channel}"
 
@@ -81,6 +93,8 @@ class Balance:
     balance: int
     floor: int
     version: int
+    stopped: bool = False
+    """Postings of the book are stopped: only a person's adjustment may change it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +138,15 @@ class Insufficient:
     available: int
 
 
-Verdict = Posted | Existed | Mismatch | Insufficient
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Postings of this book are stopped; nothing changed."""
+
+
+ADJUSTMENT: Final = "adjustment"
+"""The one kind of event that a stopped book still takes: it is how people put things right."""
+
+Verdict = Posted | Existed | Mismatch | Insufficient | Stopped
 AccountKey = tuple[int, str, str]  # book, account, currency
 
 
@@ -138,6 +160,16 @@ def accounts_touched(postings: Iterable[Posting]) -> list[AccountKey]:
         if account in FLOOR_ACCOUNTS
     }
     return sorted(touched)
+
+
+def touches_a_floor(postings: Iterable[Posting]) -> bool:
+    """Whether a floor account must be locked for any of these."""
+    return any(line.debit in FLOOR_ACCOUNTS or line.credit in FLOOR_ACCOUNTS for p in postings for line in p.lines)
+
+
+def rows_of_new(postings: Iterable[Posting]) -> list[Row]:
+    """The rows of events that cannot exist yet and touch no floor account: there is nothing to decide."""
+    return [Row(p, n, None, None, None, None) for p in postings for n in range(len(p.lines))]
 
 
 def decide(
@@ -160,7 +192,7 @@ def decide(
             verdicts.append(Existed() if known[key] == posting.lines else Mismatch())
             continue
         applied = _apply(posting, now)
-        if isinstance(applied, Insufficient):
+        if isinstance(applied, Insufficient | Stopped):
             verdicts.append(applied)
             continue
         after, posting_rows = applied
@@ -175,7 +207,7 @@ def decide(
 
 def _apply(
     posting: Posting, now: Mapping[AccountKey, Balance]
-) -> tuple[dict[AccountKey, Balance], list[Row]] | Insufficient:
+) -> tuple[dict[AccountKey, Balance], list[Row]] | Insufficient | Stopped:
     after: dict[AccountKey, Balance] = {}
     rows: list[Row] = []
     for n, line in enumerate(posting.lines):
@@ -187,17 +219,27 @@ def _apply(
                 continue
             key = (posting.book_id, account, posting.currency)
             before = after.get(key) or now[key]
+            if before.stopped and posting.kind != ADJUSTMENT:
+                return Stopped()
             balance = before.balance + sign * line.amount
             if sign < 0 and balance < before.floor:
                 return Insufficient(account, before.balance - before.floor)
-            after[key] = Balance(balance, before.floor, before.version + 1)
+            after[key] = Balance(balance, before.floor, before.version + 1, before.stopped)
             marks += (balance, before.version + 1)
         rows.append(Row(posting, n, *marks))
     return after, rows
 
 
+def transaction_id(book_id: int, currency: str, version: int, created_at: datetime) -> str:
+    """How merchants name a movement: the ledger knows it by book, currency and version; outside it is a ULID made of its time and of those."""
+    milliseconds = int(created_at.timestamp() * 1000)
+    name = f"{book_id}/{currency}/{version}".encode()
+    rest = int.from_bytes(hashlib.blake2b(name, digest_size=10).digest())
+    return f"txn_{ulid_text(UUID(int=(milliseconds << 80) | rest))}"
+
+
 def _lines(*lines: tuple[str, str, int]) -> tuple[Line, ...]:
-    return tuple(Line(debit, credit, amount) for debit, credit, amount in lines if amount)
+    return tuple([Line(debit, credit, amount) for debit, credit, amount in lines if amount])
 
 
 def order_posting(
@@ -295,7 +337,15 @@ def supplier_topup(book_id: int, topup_no: str, channel_id: str, currency: str, 
 def adjustment(book_id: int, ticket: str, account: str, currency: str, amount: int, note: str) -> Posting:
     """A signed correction against suspense; the caller has seen to it that maker and checker differ."""
     sides = (SUSPENSE, account) if amount > 0 else (account, SUSPENSE)
-    return Posting(book_id, f"adj:{ticket}", "adjustment", currency, _lines((*sides, abs(amount))), note=note)
+    return Posting(book_id, f"adj:{ticket}", ADJUSTMENT, currency, _lines((*sides, abs(amount))), note=note)
+
+
+def reconciled(
+    book_id: int, key: str, way: str, currency: str, target: str, source: str, amount: int, order_id: UUID | None, break_id: UUID
+) -> Posting:
+    """The resolution of a break (signed amount: below zero the other way round); its note names the break."""
+    sides = (target, source) if amount > 0 else (source, target)
+    return Posting(book_id, key, f"recon_{way}", currency, _lines((*sides, abs(amount))), order_id, f"break {ulid_text(break_id)}")
 
 
 def play_money(book_id: int, number: str, currency: str, change: int) -> Posting:

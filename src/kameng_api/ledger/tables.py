@@ -1,6 +1,7 @@
 """The books: one append-only table of transfers, and balances only for accounts that have a floor."""
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     CheckConstraint,
     Column,
@@ -63,7 +64,7 @@ transfers = Table(
     Column("credit_version", BigInteger),
     Column("order_id", Uuid),
     Column("note", Text),
-    Column("xid", BigInteger, nullable=False, server_default=text("(pg_current_xact_id()::text)::bigint")),
+    Column("xid", BigInteger, nullable=False, server_default=text("xid_now()")),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("book_id", "event_key", "line"),
     CheckConstraint("amount > 0", name="amount"),
@@ -106,6 +107,42 @@ rollup_marks = Table(
     metadata,
     Column("book_range", SmallInteger, primary_key=True, autoincrement=False),
     Column("upto_xid", BigInteger, nullable=False),
+)
+
+# Books whose postings are stopped, because something of their own money was found that must not be. Kept for ever; the open row is the stop.
+# `marks` names the breaches found: once lifted, the same ones stop the book no more.
+stopped_books = Table(
+    "stopped_books",
+    metadata,
+    Column("book_id", BigInteger, ForeignKey("books.book_id"), nullable=False),
+    Column("stop_id", Uuid, nullable=False),
+    Column("invariant", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("marks", ARRAY(Text), nullable=False),
+    Column("stopped_by", Text, nullable=False),
+    Column("stopped_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("lift_asked_by", Text),
+    Column("lift_asked_at", DateTime(timezone=True)),
+    Column("note", Text),
+    Column("lifted_by", Text),
+    Column("lifted_at", DateTime(timezone=True)),
+    PrimaryKeyConstraint("book_id", "stop_id"),
+    CheckConstraint("(lifted_at IS NULL) = (lifted_by IS NULL)", name="lifted"),
+    Index("uq_stopped_books_open", "book_id", unique=True, postgresql_where=text("lifted_at IS NULL")),
+)
+
+# How far the chain of running balances of each floor account has been checked: its version, and the balance after it.
+chain_marks = Table(
+    "chain_marks",
+    metadata,
+    Column("book_id", BigInteger, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("balance", BigInteger, nullable=False),
+    Column("checked_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("book_id", "account", "currency"),
+    postgresql_with={"fillfactor": "50"},
 )
 
 # Who paid in what: the receipt names its one merchant, unique by the bank's or channel's own transaction id alone.

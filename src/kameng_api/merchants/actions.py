@@ -111,6 +111,16 @@ async def set_level(tx: Tx, merchant_id: UUID, level: str) -> Merchant:
     return await queries.get_merchant(tx, merchant_id)
 
 
+async def set_timezone(tx: Tx, merchant_id: UUID, timezone: str) -> Merchant:
+    """When the merchant's business day ends, from the next statement on. Raises NotFound, Invalid."""
+    merchant = await queries.get_merchant(tx, merchant_id)
+    errors = rules.check_merchant(merchant.name, merchant.level, merchant.currency, timezone)
+    if errors:
+        raise Invalid("there is no such time zone", errors=errors)
+    await execute(tx, "UPDATE merchants SET timezone = $2 WHERE merchant_id = $1", merchant_id, timezone)
+    return await queries.get_merchant(tx, merchant_id)
+
+
 async def create_hmac_key(
     tx: Tx, keyring: Keyring, merchant_id: UUID, environment: str, terms: Terms | None = None
 ) -> NewKey:

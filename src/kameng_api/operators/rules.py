@@ -43,6 +43,10 @@ PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
     "incidents:write": _SUPPORT | _FINANCE,
     "alarms:write": _SUPPORT | _FINANCE,
     "ledger:verify": _FINANCE,
+    "reconciliation:write": _FINANCE,
+    "reconciliation:propose": _SUPPORT | _FINANCE,  # support asks the customer and the supplier; the money is finance's
+    "reconciliation:decide": _FINANCE,
+    "books:lift": _FINANCE,
     "simulator:write": _SUPPORT,
     "operators:write": _ADMIN,
     "audit:read": _FINANCE,

@@ -18,6 +18,7 @@ from kameng_api.kit.money import format_amount
 from kameng_api.kit.sets import Part, columns_of
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import rules as books
+from kameng_api.ledger.errors import BooksStopped
 from kameng_api.orders import changes as writing
 from kameng_api.orders import queries
 from kameng_api.orders.absorb import News, absorb, give_refund
@@ -107,6 +108,8 @@ def _hold(
     """Take the money of one order from the running balances, or say that it is not there."""
     posting = books.hold(order.book_id, order.order_id, order.currency, order.amount)
     [verdict], decided, after = books.decide([posting], balances, {})
+    if isinstance(verdict, books.Stopped):
+        return BooksStopped()
     if isinstance(verdict, books.Insufficient):
         detail = f"available {format_amount(verdict.available)} {order.currency}, required {format_amount(order.amount)}"
         return NotEnoughMoney(detail)

@@ -16,6 +16,7 @@ from kameng_api.kit.ids import new_ulid, public_id
 from kameng_api.kit.sets import columns_of
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import rules as books
+from kameng_api.ledger.errors import BooksStopped
 from kameng_api.ledger.rules import Posting
 from kameng_api.orders.codes import CodeToStore, duplicates, sealed_rows
 from kameng_api.orders.rules import FailureCode, Order, Status, Substatus, event_of, final_status
@@ -169,10 +170,12 @@ class Changes:
 
 
 async def write(tx: Tx, keyring: Keyring, changes: Changes) -> None:
-    """Store everything, in as few statements as can be. Raises LedgerDisagrees or CodeSoldBefore, and then nothing may be committed."""
+    """Store everything, in as few statements as can be. Raises LedgerDisagrees, CodeSoldBefore or BooksStopped: then nothing may be committed."""
     postings = _kept(changes.postings)
     verdicts, parts = await ledger.prepare(tx, postings)
     for verdict, posting in zip(verdicts, postings, strict=True):
+        if isinstance(verdict, books.Stopped):
+            raise BooksStopped
         if not isinstance(verdict, books.Posted | books.Existed):
             raise LedgerDisagrees(f"{posting.kind}: {type(verdict).__name__}")
     opened = {a.key for a in changes.opened}
@@ -200,7 +203,7 @@ async def write_of_copies(
     `sets.Moved`; so it does for what only locks can decide. While they were not, no later event of theirs is posted and no look-up is due.
     """
     postings = _kept(changes.postings)
-    if changes.opened or changes.born or books.accounts_touched(postings):
+    if changes.opened or changes.born or books.touches_a_floor(postings):
         raise sets.Moved
     orders, attempts = list(changes.orders.values()), list(changes.attempts.values())
     parts = ledger.parts_of_new(postings)

@@ -13,7 +13,7 @@ from kameng_api.catalog import queries as catalog
 from kameng_api.catalog.hand import Buyer
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import DATABASE_TROUBLE, Tx
-from kameng_api.kit.ids import book_reference, new_ulid
+from kameng_api.kit.ids import book_reference
 from kameng_api.ledger import rules as books
 from kameng_api.orders import changes as writing
 from kameng_api.orders import queries
@@ -33,7 +33,7 @@ from kameng_api.suppliers import queries as attempts_of
 from kameng_api.suppliers import vitals
 from kameng_api.suppliers.port import Purchase
 from kameng_api.suppliers.routing.facts import Action, Option, Sent
-from kameng_api.suppliers.rules import Attempt, AttemptState
+from kameng_api.suppliers.rules import Attempt, AttemptState, attempt_id_of
 from kameng_api.tasks import actions as tasks
 from kameng_api.tasks.rules import Lane, Task
 
@@ -179,13 +179,14 @@ def _end(order: Order, now: datetime, failure: FailureCode, changes: Changes) ->
 
 
 def _open(order: Order, attempts: Sequence[Attempt], chosen: Chosen, option: Option, now: datetime, changes: Changes) -> Attempt:
-    attempt_id = new_ulid()
+    n = attempts[-1].n + 1 if attempts else 1
+    attempt_id = attempt_id_of(order.order_id, n)  # never a random one: after a restore a lost attempt is found by it
     units = order.remaining_units
     attempt = Attempt(
         book_id=order.book_id,
         attempt_id=attempt_id,
         order_id=order.order_id,
-        n=len(attempts) + 1,
+        n=n,
         channel_id=option.channel,
         product_code=option.product_code,
         units=units,

@@ -51,6 +51,9 @@ async def settle_copies(
     """
     changes = Changes()
     written_by: dict[tuple[int, UUID], int] = {}
+    # One moment for all of them, by the copy that knows the database's clock best: what all rows share travels and is spelled once.
+    latest = max((s.copy for s in settlements if s.copy is not None), key=_clock)
+    now = latest.now + timedelta(seconds=time.monotonic() - latest.clock)
     for s in settlements:
         copy = s.copy
         assert copy is not None
@@ -58,12 +61,15 @@ async def settle_copies(
             raise Moved
         copy.taken = True
         written_by[copy.order.key] = copy.xid
-        now = copy.now + timedelta(seconds=time.monotonic() - copy.clock)
         _absorb(copy.order, copy.attempt, [copy.attempt], s.news, now, changes, told)
     changes.evidence = [Evidence(s.news.book_id, s.news.attempt_id, s.news.beat, s.news.answer) for s in settlements]
     done = [s.task for s in settlements if s.task is not None]
     await writing.write_of_copies(tx, keyring, changes, written_by, done)
     return [s.copy.order.status for s in settlements if s.copy is not None]
+
+
+def _clock(copy: Copy) -> float:
+    return copy.clock
 
 
 def _absorb(

@@ -28,7 +28,7 @@ events = Table(
     Column("version", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("notify_url", Text),
-    Column("xid", BigInteger, nullable=False, server_default=text("(pg_current_xact_id()::text)::bigint")),
+    Column("xid", BigInteger, nullable=False, server_default=text("xid_now()")),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("book_id", "event_id"),
     # In commit-safe order: a reader that stays below the transaction horizon never skips a late commit.

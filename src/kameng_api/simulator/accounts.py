@@ -139,3 +139,10 @@ class Accounts:
             "SELECT * FROM movement WHERE supplier = ? AND at >= ? AND at < ? AND id > ? ORDER BY id LIMIT ?",
             (supplier, start, end, after, limit),
         ).fetchall()
+
+    def count_movements(self, supplier: str, start: float, end: float, *, upto: int) -> int:
+        """How many movements in `[start, end)` have an id of at most `upto`."""
+        row = self._db.execute(
+            "SELECT count(*) FROM movement WHERE supplier = ? AND at >= ? AND at < ? AND id <= ?", (supplier, start, end, upto)
+        ).fetchone()
+        return int(row[0])

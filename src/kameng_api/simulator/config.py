@@ -79,6 +79,33 @@ class Faults(Model):
         return value
 
 
+class StatementFaults(Model):
+    """How a statement is spoiled, as real vendors spoil theirs. The wallet and the orders stay true; only what is told of them is wrong.
+
+    Which lines are hit follows from the seed and the line alone: the same statement asked again is spoiled in the same way.
+    """
+
+    seed: int = 0
+    missing_rate: Rate = 0  # lines left out for good
+    duplicate_rate: Rate = 0  # lines told twice, the second time under another number
+    repeat_rate: Rate = 0  # lines told twice under the same number
+    other_day_rate: Rate = 0  # lines told on the day after their own
+    amount_rate: Rate = 0  # charges told with another amount
+    amount_delta: str = "0.01"  # by which they differ, upwards
+    no_reference_rate: Rate = 0  # lines without our reference; the vendor's order number stays
+    stranger_rate: Rate = 0  # beside so many lines stands one of an order that was never placed
+    truncate_after: int | None = Field(default=None, ge=0)  # the day ends after so many movements, as if there were no more
+    reissue: int = Field(default=0, ge=0, le=99)  # above 0: every line carries a new number, as in a statement made anew
+    shuffle: bool = False  # lines of a page stand in no order
+    balances: bool = True  # False: lines do not say what the wallet held after them
+
+    @field_validator("amount_delta")
+    @classmethod
+    def _amount(cls, value: str) -> str:
+        parse_amount(value)
+        return value
+
+
 class Knobs(Faults):
     """Everything that can be turned while the simulator runs: the faults of all orders, and those of the account as a whole."""
 
@@ -98,6 +125,9 @@ class Knobs(Faults):
     callback_batch_s: Seconds = 0  # 0: off; else callbacks wait for the next multiple of so many seconds and leave together
     callback_reorder: bool = False  # a stale PROCESSING arrives after the final callback
     callback_wrong_signature_rate: Rate = 0
+
+    statement: StatementFaults = StatementFaults()
+    outage_paths: tuple[Literal["place", "query", "balance", "products", "statement"], ...] = ()  # empty: an outage concerns them all
 
     def of(self, product_code: str) -> Faults:
         """The faults that an order for `product_code` meets."""

@@ -9,13 +9,13 @@ import logging
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime
 from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
 from kameng_api.kit.money import format_amount
-from kameng_api.simulator import behaviour, protocol
+from kameng_api.simulator import behaviour, protocol, statements
 from kameng_api.simulator.accounts import Account
 from kameng_api.simulator.behaviour import Manner
 from kameng_api.simulator.books import Books, cost_now, order_no
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 LARGEST_BODY: Final = 65_536
 NONCES_KEPT: Final = 20_000
 STATEMENT_PAGE: Final = 1_000
-CHINA: Final = timezone(timedelta(hours=8))
 
 Reply = tuple[int, bytes]
 Call = Callable[["Vendor", Account, Mapping[str, str], float], Awaitable["Reply | Manner"]]
@@ -155,23 +154,17 @@ async def statement(vendor: Vendor, account: Account, params: Mapping[str, str],
         after = int(params.get("after", "") or 0)
     except ValueError:
         return 200, answer("BAD_REQUEST")
-    accounts = vendor.books.accounts
-    start = datetime(day.year, day.month, day.day, tzinfo=CHINA).timestamp()
-    rows = await vendor.writer.submit(lambda: accounts.movements(account.name, start, start + 86_400, after=after, limit=STATEMENT_PAGE))
-    lines = [
-        {
-            "line_id": f"W{row['id']}",
-            "out_order_no": row["reference"],
-            "order_no": "" if row["order_id"] is None else order_no(row["order_id"]),
-            "kind": row["kind"],
-            "amount": format_amount(row["amount"]),
-            "balance_after": format_amount(row["balance_after"]),
-            "currency": account.currency,
-            "at": datetime.fromtimestamp(row["at"], CHINA).isoformat(timespec="milliseconds"),
-        }
-        for row in rows
-    ]
-    return 200, answer(OK, {"lines": lines, "next": str(rows[-1]["id"]) if len(rows) == STATEMENT_PAGE else ""})
+    accounts, faults = vendor.books.accounts, account.knobs.statement
+    start = datetime(day.year, day.month, day.day, tzinfo=statements.CHINA).timestamp()
+    since = start - 86_400 if faults.other_day_rate else start
+    limit = STATEMENT_PAGE
+    if faults.truncate_after is not None:
+        told = await vendor.writer.submit(lambda: accounts.count_movements(account.name, since, start + 86_400, upto=after))
+        limit = min(limit, max(faults.truncate_after - told, 0))
+    rows = await vendor.writer.submit(lambda: accounts.movements(account.name, since, start + 86_400, after=after, limit=limit))
+    movements = [statements.movement_of(row, "" if row["order_id"] is None else order_no(row["order_id"])) for row in rows]
+    more = str(rows[-1]["id"]) if len(rows) == STATEMENT_PAGE else ""
+    return 200, answer(OK, {"lines": statements.page(faults, movements, start, account.currency), "next": more})
 
 
 class Endpoint:
@@ -210,7 +203,8 @@ class Endpoint:
         known = vendor.books.accounts.by_app_key.get(params.get("app_key", ""))
         product_code = params.get("product_code", "")  # only an order names one
         down = behaviour.is_down(known.knobs.of(product_code), now, vendor.time_scale) if known is not None else "none"
-        if known is not None and down != "none":
+        paths = known.knobs.outage_paths if known is not None else ()
+        if known is not None and down != "none" and (not paths or self._name in paths):
             await vendor.note(known.name, self._name, reference, f"outage: {down}", now)
             return Manner.HANG if down == "silent" else (503, answer("SERVICE_UNAVAILABLE"))
         account = vendor.check(params, now)

@@ -5,7 +5,7 @@ Every adapter translates its vendor's protocol into the types of this file and n
 have been bought; everything else is `Unknown` and is looked up later, never bought again.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -170,17 +170,53 @@ class SupplierProduct:
     available: bool
 
 
+class LineKind(StrEnum):
+    """What moved our wallet in the supplier's own books, in our words."""
+
+    CHARGE = "charge"  # paid for a purchase; `amount` below zero
+    REFUND = "refund"  # a charge given back because its purchase failed: no delivery was ever reported
+    REVERSAL = "reversal"  # a charge given back after a delivery had been reported (冲正)
+    TOP_UP = "top_up"  # we paid in
+    WITHDRAWAL = "withdrawal"  # we took out
+    FEE = "fee"  # what they take for themselves
+    OTHER = "other"  # anything their manual does not explain; counts in the balance, matches nothing
+
+
 @dataclass(frozen=True, slots=True)
 class StatementLine:
-    """One movement of our wallet in the supplier's own books. `amount` signed: negative is a charge."""
+    """One movement of our wallet in the supplier's own books. `amount` signed: negative is a charge. 1/10000 units.
+
+    `line_id` is theirs and names the movement for ever: the same movement fetched again has the same id. `external_id` is the number of a
+    reversal or refund, the same as `Reversed.external_id` where the supplier also calls back about it, so that the news counts once.
+    `balance_after` is what their books say the wallet holds after the line.
+    """
 
     line_id: str
     reference: str | None
     supplier_order_no: str | None
-    kind: str
+    kind: LineKind
     amount: int
     currency: str
     at: datetime
+    external_id: str | None = None
+    balance_after: int | None = None
+    face_value: int | None = None
+    units: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatementTerms:
+    """What a supplier's statement is, said by the adapter and certified by the contract suite."""
+
+    timezone: str = "Asia/Shanghai"
+    """Whose midnight ends its business day."""
+    lag_s: int = 3600
+    """So long after the end of its day the statement is whole."""
+    complete: bool = False
+    """Whole means whole: what is not in the statement of its day, read after `lag_s`, and in none of the days around it, was not charged.
+    Without this promise, absence goes to a person."""
+    reading_s: float = 600.0
+    """How long reading one day may take in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +282,14 @@ class Supplier(Protocol):
     def products(self) -> Callable[[], Awaitable[Sequence[SupplierProduct]]] | None: ...
 
     @property
-    def statement(self) -> Callable[[date], Awaitable[Sequence[StatementLine]]] | None: ...
+    def statement(self) -> Callable[[date], AsyncIterator[Sequence[StatementLine]]] | None:
+        """`(business day) -> pages of lines`, each held in memory alone; raises AnswerUnusable. `statement_terms` says what it is worth."""
+        ...
+
+    @property
+    def statement_terms(self) -> StatementTerms | None:
+        """None without `statement`."""
+        ...
 
     @property
     def read_callback(self) -> Callable[[Mapping[str, str], bytes, datetime], CallbackNews] | None:

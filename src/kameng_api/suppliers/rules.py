@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+from kameng_api.kit.ids import derived_ulid
 from kameng_api.suppliers.answers import class_of
 from kameng_api.suppliers.port import Capabilities, Outcome
 
@@ -93,6 +94,11 @@ class Attempt:
         """The only way an attempt changes its state. An illegal step is a bug: stop."""
         assert to in STEPS[AttemptState(self.state)], f"attempt {self.state} → {to}"
         self.state = to.value
+
+
+def attempt_id_of(order_id: UUID, n: int) -> UUID:
+    """The id, and with it our reference, of an order's `n`-th attempt: known before it is made, and still when its row was lost."""
+    return derived_ulid(order_id, f"attempt:{n}")
 
 
 def may_try_another(outcome: Outcome) -> bool:

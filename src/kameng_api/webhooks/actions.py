@@ -217,23 +217,23 @@ def _notify_aad(book_id: int) -> bytes:
 
 # --- deliveries ------------------------------------------------------------------------------------------------------
 
-# Looked at without a lock, so that an idle tick writes nothing.
-_ANY = f"""
-SELECT coalesce(
-  (SELECT xid FROM events WHERE xid >= (SELECT min(upto_xid) FROM fanout_marks) ORDER BY xid LIMIT 1) < {queries.HORIZON}, false
-) AS any
-"""
-
+# Only where something is to be passed on, so that an idle tick locks nothing. ORDER BY … LIMIT 1 and not EXISTS: see docs/decisions/0010.
 _LOCK_MARKS = f"""
-SELECT book_range, upto_xid, {queries.HORIZON} AS horizon FROM fanout_marks ORDER BY book_range FOR UPDATE SKIP LOCKED
+SELECT m.book_range, m.upto_xid, {queries.HORIZON} AS horizon, now() AS now FROM fanout_marks m
+WHERE coalesce((SELECT e.xid FROM events e WHERE e.xid >= m.upto_xid ORDER BY e.xid LIMIT 1) < {queries.HORIZON}, false)
+ORDER BY m.book_range FOR UPDATE OF m SKIP LOCKED
 """
 
-_XIDS = "SELECT xid FROM events WHERE xid >= $1 AND xid < $2 ORDER BY xid LIMIT $3"
+_XIDS = f"SELECT xid, type = '{PING}' AS is_ping FROM events WHERE xid >= $1 AND xid < $2 ORDER BY xid LIMIT $3"
 
 # A new id keeps the event's milliseconds in front, so that deliveries sort by age; the rest is random.
 _NEW_ID = "(left(e.event_id::text, 13) || substr(gen_random_uuid()::text, 14))::uuid"
 
+# Bodies come along for whoever will send them at once.
 _FAN_OUT = f"""
+WITH moved AS (
+  UPDATE fanout_marks SET upto_xid = $2 WHERE book_range = $3
+), made AS (
 INSERT INTO webhook_deliveries (book_id, delivery_id, event_id, endpoint_id, notify_url, state)
 SELECT e.book_id, {_NEW_ID}, e.event_id, r.endpoint_id, r.notify_url, r.state
 FROM events e CROSS JOIN LATERAL (
@@ -245,7 +245,10 @@ FROM events e CROSS JOIN LATERAL (
   SELECT NULL, e.notify_url, 'pending' WHERE e.notify_url IS NOT NULL
 ) r
 WHERE e.xid >= $1 AND e.xid < $2
-RETURNING book_id, delivery_id, state
+RETURNING book_id, delivery_id, event_id, endpoint_id, notify_url, state, attempts
+)
+SELECT made.*, CASE WHEN $4 THEN (SELECT b.body FROM events b WHERE b.book_id = made.book_id AND b.event_id = made.event_id) END AS body
+FROM made
 """
 
 _PINGS = f"SELECT book_id, event_id, body FROM events WHERE xid >= $1 AND xid < $2 AND type = '{PING}'"
@@ -257,8 +260,6 @@ FROM unnest($1::bigint[], $2::uuid[], $3::uuid[]) AS e (book_id, event_id, endpo
 JOIN webhook_endpoints w ON w.book_id = e.book_id AND w.endpoint_id = e.endpoint_id AND w.deleted_at IS NULL
 RETURNING book_id, delivery_id, state
 """
-
-_MOVE_MARK = "UPDATE fanout_marks SET upto_xid = $2 WHERE book_range = $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,9 +273,10 @@ class Taker:
 
 @dataclass(slots=True)
 class FannedOut:
-    """One round: events passed, deliveries that the taker now holds, and how many more became due for anybody."""
+    """One round: events passed, deliveries that the taker now holds, and how many more became due for anybody; `now` by the database's clock."""
 
     events: int = 0
+    now: datetime | None = None
     taken: list[tuple[Task, Delivery]] = field(default_factory=list)
     left: int = 0
 
@@ -285,27 +287,26 @@ async def fan_out(tx: Tx, limit: int, taker: Taker | None = None) -> FannedOut:
     Events are taken in ranges of transaction ids below the horizon, where nothing can be committed any more: whatever
     commits late lies above the mark and is found by a later call. When another process is at it, this one passes by.
     """
-    [look] = await fetch(tx, _ANY)
-    if not look["any"]:
-        return FannedOut()
     marks = await fetch(tx, _LOCK_MARKS)
     if not marks:
         return FannedOut()
     mark = marks[0]
-    xids = [r["xid"] for r in await fetch(tx, _XIDS, mark["upto_xid"], mark["horizon"], limit + 1)]
+    found = await fetch(tx, _XIDS, mark["upto_xid"], mark["horizon"], limit + 1)
+    xids = [r["xid"] for r in found]
     if not xids:
         return FannedOut()
     upto = rules.range_end(xids, limit, mark["horizon"])
-    made = await fetch(tx, _FAN_OUT, mark["upto_xid"], upto)
-    made += await _fan_out_pings(tx, mark["upto_xid"], upto)
+    room = 0 if taker is None else taker.room
+    made = await fetch(tx, _FAN_OUT, mark["upto_xid"], upto, mark["book_range"], room > 0)
     due = [r for r in made if r["state"] == State.PENDING]
-    round_ = FannedOut(sum(1 for xid in xids if xid < upto))
-    if taker is not None and taker.room and due:
-        mine, due = due[: taker.room], due[taker.room :]
+    round_ = FannedOut(sum(1 for xid in xids if xid < upto), mark["now"])
+    if taker is not None and room and due:
+        mine, due = due[:room], due[room:]
         round_.taken = await _take(tx, taker, mine)
+    if len(found) > limit or any(r["is_ping"] for r in found):  # of one huge transaction not all was looked at
+        due += [r for r in await _fan_out_pings(tx, mark["upto_xid"], upto) if r["state"] == State.PENDING]
     round_.left = len(due)
     await tasks.make_new_due(tx, [Due(r["book_id"], Lane.WEBHOOK, r["delivery_id"]) for r in due])
-    await execute(tx, _MOVE_MARK, mark["book_range"], upto)
     return round_
 
 
@@ -313,8 +314,8 @@ async def _take(tx: Tx, taker: Taker, rows: "Sequence[queries.Row]") -> list[tup
     """Tasks born claimed, each with what is to be sent."""
     born = [Due(r["book_id"], Lane.WEBHOOK, r["delivery_id"]) for r in rows]
     held = {t.key: t for t in await tasks.make_new_claimed(tx, born, taker.lease_s, taker.worker)}
-    deliveries = await queries.find_deliveries(tx, [d.key for d in held.values()])
-    return [(held[key], delivery) for key, delivery in deliveries.items()]
+    deliveries = [queries.delivery_from(r) for r in rows]
+    return [(held[d.key], d) for d in deliveries]
 
 
 async def _fan_out_pings(tx: Tx, from_xid: int, upto_xid: int) -> "list[queries.Row]":

@@ -27,6 +27,7 @@ EVENT_TYPES: Final = (
     "balance.credited",
     "product.price_changed",
     "product.status_changed",
+    "statement.ready",
     PING,
 )
 

@@ -13,7 +13,7 @@ from kameng_api.kit.errors import NotFound
 Row = asyncpg.Record
 
 # Below this transaction id everything is decided: what is committed can be seen, and nothing more can be committed.
-HORIZON = "(pg_snapshot_xmin(pg_current_snapshot())::text)::bigint"
+HORIZON = "xid_horizon()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,13 @@ FROM unnest($1::bigint[], $2::uuid[]) AS k (book_id, delivery_id)
 JOIN webhook_deliveries d ON d.book_id = k.book_id AND d.delivery_id = k.delivery_id
 LEFT JOIN events e ON e.book_id = d.book_id AND e.event_id = d.event_id
 """
+
+
+def delivery_from(row: Row) -> Delivery:
+    """A row that names each attribute of a delivery."""
+    return Delivery(
+        row["book_id"], row["delivery_id"], row["event_id"], row["endpoint_id"], row["notify_url"], row["state"], row["attempts"], row["body"]
+    )  # fmt: skip
 
 
 async def find_deliveries(tx: Tx, keys: Sequence[tuple[int, UUID]]) -> dict[tuple[int, UUID], Delivery]:

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from kameng_api.api.admin import catalog, channels, merchants, money, orders, people, routing, watch
+from kameng_api.api.admin import catalog, channels, evidence, merchants, money, orders, people, reconciliation, routing, statements, stops, watch
 
 router = APIRouter(prefix="/admin/v1", tags=["operators"])
-for part in (merchants, catalog, channels, routing, money, orders, watch, people):
+for part in (merchants, catalog, channels, routing, money, orders, watch, people, reconciliation, statements, stops, evidence):
     router.include_router(part.router)

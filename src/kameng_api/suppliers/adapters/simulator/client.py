@@ -1,10 +1,10 @@
 """The simulator as a supplier: says our purchases in its protocol and its answers in our words."""
 
-import secrets
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Final
 
 from kameng_api.suppliers.adapters.simulator import callback, mapping, wire
 from kameng_api.suppliers.adapters.simulator.settings import SimulatorSettings
@@ -16,10 +16,12 @@ from kameng_api.suppliers.port import (
     Capabilities,
     Cause,
     HttpAnswer,
+    LineKind,
     NotSent,
     Purchase,
     Send,
     StatementLine,
+    StatementTerms,
     Supplier,
     SupplierProduct,
     Unknown,
@@ -27,7 +29,7 @@ from kameng_api.suppliers.port import (
 )
 
 _HEADERS = {"content-type": "application/json", "accept": "application/json"}
-_MOST_PAGES = 1_000
+_MOST_PAGES = 10_000
 
 
 def connect(settings: SimulatorSettings, send: Send) -> Supplier:
@@ -50,6 +52,7 @@ class SimulatorSupplier:
         trusted_callback=True,
     )
     callback_reply: CallbackReply = callback.REPLY
+    statement_terms: StatementTerms | None = StatementTerms(timezone="Asia/Shanghai", lag_s=600, complete=True)
 
     def __init__(self, settings: SimulatorSettings, send: Send) -> None:
         self._base_url = f"{settings.base_url}/open/v2"
@@ -96,26 +99,28 @@ class SimulatorSupplier:
         except (wire.Unreadable, KeyError, TypeError, ValueError) as error:
             raise AnswerUnusable("products: unreadable") from error
 
-    async def statement(self, day: date) -> Sequence[StatementLine]:
-        """Every movement of our wallet on `day` as China counts days. Raises AnswerUnusable."""
-        lines: list[StatementLine] = []
+    async def statement(self, day: date) -> AsyncIterator[Sequence[StatementLine]]:
+        """Every movement of our wallet on `day` as China counts days, page by page. Raises AnswerUnusable."""
         after = ""
         for _ in range(_MOST_PAGES):
             found = await self._data("statement", {"day": day.isoformat(), "after": after})
             try:
-                lines.extend(_line(line) for line in found["lines"])
-                after = str(found["next"])
+                lines = [_line(line) for line in found["lines"]]
+                before, after = after, str(found["next"])
             except (wire.Unreadable, KeyError, TypeError, ValueError) as error:
                 raise AnswerUnusable("statement: unreadable") from error
+            yield lines
             if not after:
-                return lines
+                return
+            if after == before:
+                break
         raise AnswerUnusable("statement: no end")
 
     def read_callback(self, headers: Mapping[str, str], body: bytes, now: datetime) -> CallbackNews:
         return callback.read(self._app_key, self._secret, body, now)
 
     async def _call(self, path: str, params: Mapping[str, str]) -> HttpAnswer | NotSent | Unknown:
-        body = wire.signed_body(self._secret, self._app_key, int(time.time()), secrets.token_hex(12), params)
+        body = wire.signed_body(self._secret, self._app_key, int(time.time()), os.urandom(12).hex(), params)
         return await self._send(
             "POST", f"{self._base_url}/{path}", headers=_HEADERS, content=body, timeout_s=self._timeout_s
         )
@@ -145,13 +150,24 @@ def _product(line: Mapping[str, Any]) -> SupplierProduct:
     )
 
 
+_KINDS: Final[Mapping[str, LineKind]] = {
+    "CHARGE": LineKind.CHARGE,
+    "REFUND": LineKind.REFUND,
+    "REVERSAL": LineKind.REVERSAL,
+    "TOP_UP": LineKind.TOP_UP,
+    "WITHDRAWAL": LineKind.WITHDRAWAL,
+}
+
+
 def _line(line: Mapping[str, Any]) -> StatementLine:
     return StatementLine(
         line_id=str(line["line_id"]),
         reference=str(line["out_order_no"]) or None,
         supplier_order_no=str(line["order_no"]) or None,
-        kind=str(line["kind"]).lower(),
+        kind=_KINDS.get(str(line["kind"]), LineKind.OTHER),
         amount=wire.amount(line["amount"]),
         currency=str(line["currency"]),
         at=datetime.fromisoformat(line["at"]).astimezone(UTC),
+        external_id=str(line.get("reversal_no") or "") or None,
+        balance_after=wire.amount(line["balance_after"]) if line.get("balance_after") else None,
     )

@@ -48,9 +48,9 @@ def order_params(purchase: Purchase) -> dict[str, str]:
         "face_value": "" if purchase.face_value is None else format_amount(purchase.face_value),
         "fields": json.dumps(dict(purchase.fields), ensure_ascii=False, sort_keys=True) if purchase.fields else "",
     }
-    for name, value in params.items():
-        if _CONTROL.search(value):
-            raise Unreadable(f"{name} holds control characters")
+    if _CONTROL.search("".join(params.values())):
+        name = next(name for name, value in params.items() if _CONTROL.search(value))
+        raise Unreadable(f"{name} holds control characters")
     return params
 
 
@@ -65,9 +65,12 @@ def read_flat(body: bytes) -> dict[str, str]:
 
 
 def read_object(body: bytes) -> dict[str, Any]:
+    """An object in which each name stands once, at every level. Raises Unreadable."""
     try:
-        found = json.loads(body, object_pairs_hook=_each_once)
-    except (ValueError, RecursionError) as error:
+        found = orjson.loads(body)
+        if orjson.dumps(found) != body:  # what is written back the same held no name twice; the rest is read with more care
+            found = json.loads(body, object_pairs_hook=_each_once)
+    except (ValueError, TypeError, RecursionError) as error:  # TypeError: nested too deep for orjson
         raise Unreadable("not JSON") from error
     if not isinstance(found, dict):
         raise Unreadable("not an object")
