@@ -72,7 +72,7 @@ class _Line:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     """RST, not FIN: the peer shall not mistake it for a polite end."""
-    with contextlib.suppress(OSError, RuntimeError, AttributeError):
+    with contextlib.suppress(OSError, RuntimeError, AttributeError, ValueError):  # ValueError: closed already
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     with contextlib.suppress(OSError, RuntimeError):
         writer.transport.abort()
