@@ -150,6 +150,7 @@ def _grants() -> None:
     op.execute(f"GRANT SELECT, INSERT, UPDATE ON restored_orders TO {role}")
     op.execute(f"GRANT SELECT, INSERT ON restore_losses, restores TO {role}")
     op.execute(f"GRANT UPDATE (ended_at, ended_by) ON restores TO {role}")
+    op.execute(f"GRANT UPDATE (seen_at) ON database_identity TO {role}")
 
 
 def downgrade() -> None:

@@ -17,7 +17,7 @@ from tests.factories.shop import stock_the_shop
 from kameng_api.evidence import actions
 from kameng_api.evidence.rules import commitment
 from kameng_api.evidence.signer import load_signer
-from kameng_api.kit.db import Database
+from kameng_api.kit.db import Database, fetch
 from kameng_api.settings import Settings
 
 SIGNER = load_signer(None, bytes(range(32)))
@@ -59,6 +59,9 @@ async def test_a_receipt_is_proven_without_us(client: Client, database: Database
     salt = bytes.fromhex(receipt["salts"][events[1]["key"]])
     assert events[1]["facts"]["order"]["target"] == commitment(salt, "target", body("x")["target"].encode())
     assert events[1]["facts"]["order"]["merchant_order_no"] == "PO-1"
+    async with database.transaction() as tx:
+        stored = {r["salt"] for r in await fetch(tx, "SELECT salt FROM chain_facts")}
+    assert salt not in stored, "what is stored opens the supplier's number too"
 
 
 @pytest.mark.parametrize("what", ["leaf", "path", "root", "signature", "index"])

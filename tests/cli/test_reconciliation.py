@@ -35,8 +35,10 @@ async def test_a_file_from_upload_to_a_break_that_two_people_close(kameng: Kamen
     tokens = [(await kameng("operator", "create", name, "--role", "finance")).json["token"] for name in ("fang", "gao")]
     proposed = await kameng("reconcile", "propose", found["id"], "loss", "--note", "leaked", KAMENG_OPERATOR_TOKEN=tokens[0])
     assert proposed.json["proposed_by"] == "fang", proposed.err
-    assert (await kameng("reconcile", "approve", found["id"], KAMENG_OPERATOR_TOKEN=tokens[0])).status == 2
-    assert (await kameng("reconcile", "approve", found["id"], KAMENG_OPERATOR_TOKEN=tokens[1])).json["state"] == "closed"
+    seen = found["id"], proposed.json["proposal"]
+    assert (await kameng("reconcile", "approve", *seen, KAMENG_OPERATOR_TOKEN=tokens[0])).status == 2
+    assert (await kameng("reconcile", "approve", found["id"], "0" * 16, KAMENG_OPERATOR_TOKEN=tokens[1])).status == 2
+    assert (await kameng("reconcile", "approve", *seen, KAMENG_OPERATOR_TOKEN=tokens[1])).json["state"] == "closed"
     shown = (await kameng("reconcile", "show", found["id"])).json
     assert [step["step"] for step in shown["evidence"]["steps"]] == ["proposed", "approved"]
     assert (await kameng("reconcile", "report", "sim-a", "2026-11-20")).json["lines"] == 1

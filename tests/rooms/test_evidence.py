@@ -19,6 +19,7 @@ from kameng_api.embedded.servers import Servers
 from kameng_api.evidence import actions, queries
 from kameng_api.evidence.checks import check
 from kameng_api.evidence.export import export
+from kameng_api.evidence.rules import commitment, shown_salt
 from kameng_api.evidence.signer import Signer, load_signer
 from kameng_api.evidence.verify import Anchor, NotWhole, Reader, Report, verify
 from kameng_api.kit.db import Database, execute, fetch
@@ -102,6 +103,23 @@ async def test_every_event_is_sealed_once_and_the_export_proves_it(counter: Coun
     assert report.troubles == [] and report.leaves == len(sealed) and report.anchored == 1 and report.blocks > 3
     assert (await checked(counter)).troubles == []
     assert await seal(counter) == 0
+
+
+async def test_the_salt_that_a_merchant_is_shown_does_not_open_the_suppliers_number(counter: Counter) -> None:
+    await some_business(counter)
+    await seal(counter)
+    async with counter.db.transaction() as tx:
+        rows = await fetch(tx, "SELECT facts, salt FROM chain_facts WHERE event_key LIKE 'order:%'")
+    opened = 0
+    for facts, salt in ((orjson.loads(r["facts"]), r["salt"]) for r in rows):
+        shown = shown_salt(salt)
+        for delivery in facts["deliveries"]:
+            number = delivery["supplier_order_no"]
+            assert number in {commitment(salt, "supplier_order_no", s) for s in (b"S-1", b"S-2")}
+            assert number not in {commitment(shown, "supplier_order_no", s) for s in (b"S-1", b"S-2")}
+            opened += 1
+        assert facts["order"]["receipt"] in (None, commitment(shown, "receipt", b"R-77"))
+    assert opened == 2
 
 
 async def test_a_leaf_tells_the_delivery_but_no_secret(counter: Counter, tmp_path: Path) -> None:

@@ -184,6 +184,17 @@ async def test_rows_that_could_not_be_read_do_not_count_as_told(desk: Desk) -> N
         assert bought.day not in (await queries.terms_of(tx, MAIN)).over_days
 
 
+async def test_a_day_is_told_when_every_enabled_source_told_it(desk: Desk) -> None:
+    bought = await desk.buy("clean-ok")
+    await desk.tell_lines(bought)
+    async with desk.db.transaction() as tx:
+        assert bought.day in (await queries.terms_of(tx, MAIN)).over_days
+        await put_source(tx, SourceWanted(MAIN, "refunds", "fetch"))
+        assert bought.day not in (await queries.terms_of(tx, MAIN)).over_days
+        await put_source(tx, SourceWanted(MAIN, "refunds", "fetch", enabled=False))
+        assert bought.day in (await queries.terms_of(tx, MAIN)).over_days
+
+
 async def test_no_person_alone_makes_a_live_statement_count(desk: Desk) -> None:
     async with desk.db.transaction() as tx:
         mapping = {"columns": {"at": "at", "amount": "amount", "kind": "kind", "line_id": "id", "reference": "ref"}, "kinds": {"C": "charge"}}

@@ -58,9 +58,11 @@ class Desk(World):
         async with self.db.transaction() as tx:
             await actions.propose(tx, b.break_id, actor, resolution, "because")
 
-    async def decide(self, b: Break, actor: str = "checker", *, approve: bool = True) -> Break:
+    async def decide(self, b: Break, actor: str = "checker", *, approve: bool = True, proposal: str | None = None) -> Break:
+        """On what is proposed at this moment, or on what somebody saw."""
         async with self.db.transaction() as tx:
-            return await actions.decide(tx, self.keyring, actor, b.break_id, approve=approve)
+            seen = proposal or (await queries.get_break(tx, b.break_id)).proposal
+            return await actions.decide(tx, self.keyring, actor, b.break_id, approve=approve, proposal=seen)
 
     async def auto(self) -> int:
         async with self.db.transaction() as tx:

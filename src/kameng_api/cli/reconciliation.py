@@ -161,11 +161,12 @@ def propose(break_id: BreakId, resolution: str, note: Annotated[str, typer.Optio
 
 
 @reconcile_app.command("approve")
-def approve(break_id: BreakId) -> None:
-    """Resolve it as proposed. Whoever proposed it may not approve it."""
+def approve(break_id: BreakId, proposal: Annotated[str, typer.Argument(help="what you saw: `proposal` of `show` or `breaks`")]) -> None:
+    """Resolve it as proposed. Whoever proposed it may not approve it, and nothing is approved that was proposed since."""
     _on_break(
-        lambda b: actions.decide(b.tx, b.keyring, b.actor, read_id("brk", break_id), approve=True), "break_approved", "reconciliation:decide"
-    )
+        lambda b: actions.decide(b.tx, b.keyring, b.actor, read_id("brk", break_id), approve=True, proposal=proposal),
+        "break_approved", "reconciliation:decide",
+    )  # fmt: skip
 
 
 @reconcile_app.command("reject")

@@ -97,8 +97,11 @@ async def propose(tx: Tx, break_id: UUID, actor: str, resolution: str, note: str
     return await queries.get_break(tx, break_id)
 
 
-async def decide(tx: Tx, keyring: Keyring, actor: str, break_id: UUID, *, approve: bool) -> Break:
-    """Approve, which posts at once, or send it back. Raises NotFound, NotNow, SamePerson, and what the posting raises."""
+async def decide(tx: Tx, keyring: Keyring, actor: str, break_id: UUID, *, approve: bool, proposal: str | None = None) -> Break:
+    """Approve, which posts at once, or send it back. Raises NotFound, NotNow, SamePerson, and what the posting raises.
+
+    `proposal`: the `Break.proposal` that was looked at; nothing else is approved.
+    """
     b = await queries.get_break(tx, break_id, lock=True)
     if b.state != "proposed":
         raise NotNow(f"this break is {b.state}")
@@ -110,6 +113,8 @@ async def decide(tx: Tx, keyring: Keyring, actor: str, break_id: UUID, *, approv
         return await queries.get_break(tx, break_id)
     if b.proposed_by == actor:
         raise SamePerson("who proposed it may not approve it")
+    if proposal != b.proposal:
+        raise NotNow("this is not what is proposed now: look at it again, and approve what you saw")
     leaves_suspense = b.parked_key is not None and b.resolution == rules.EXPLAIN  # as when their line came after all
     if not leaves_suspense and not await _still_stands(tx, b):
         raise NotNow("the facts have changed since this was proposed; propose again")

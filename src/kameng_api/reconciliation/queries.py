@@ -85,9 +85,12 @@ async def environment_of(tx: Tx, channel_id: str) -> str:
     return str(rows[0]["environment"])
 
 
+# By every enabled source: what one of them does not say, another may.
 _TOLD_DAYS: Final = """
-SELECT DISTINCT f.day FROM recon_files f WHERE f.channel_id = $1 AND f.state = 'accepted' AND f.rows_bad = 0
+SELECT f.day FROM recon_files f JOIN recon_sources s ON s.source_id = f.source_id AND s.enabled
+WHERE f.channel_id = $1 AND f.state = 'accepted' AND f.rows_bad = 0
   AND NOT EXISTS (SELECT FROM recon_pages p WHERE p.file_id = f.file_id AND NOT p.landed)
+GROUP BY f.day HAVING count(DISTINCT f.source_id) = (SELECT count(*) FROM recon_sources WHERE channel_id = $1 AND enabled)
 """
 
 

@@ -4,6 +4,7 @@ Three legs are compared for every attempt: what we say of it (A), what the suppl
 Amounts are integers in 1/10000 of the currency unit.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -338,6 +339,14 @@ class Break:
     event_key: str | None
     closed_at: datetime | None
     closed_because: str | None
+
+    @property
+    def proposal(self) -> str | None:
+        """A short name of exactly what waits to be approved; another resolution, amount or time has another one. None when nothing waits."""
+        if self.state != "proposed" or self.proposed_at is None:
+            return None
+        proposed = self.break_id.hex, self.resolution, self.note, self.proposed_by, self.proposed_at.timestamp()
+        return hashlib.sha256(repr((*proposed, self.amount, self.currency, self.fingerprint)).encode()).hexdigest()[:16]
 
 
 def refusal_of(b: Break, resolution: str) -> str | None:

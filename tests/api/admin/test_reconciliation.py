@@ -56,10 +56,14 @@ async def test_a_file_comes_in_counts_when_accepted_and_its_break_takes_two(fina
     assert (await finance.post(f"{below}/propose", json={"resolution": "variance", "note": "no"})).status_code == 422
     proposed = await ok(await support.post(f"{below}/propose", json={"resolution": "loss", "note": "the key had leaked"}))
     assert (proposed["state"], proposed["proposed_by"]) == ("proposed", "su")
-    assert (await support.post(f"{below}/approve")).status_code == 403
-    await ok(await finance.post(f"{below}/propose", json={"resolution": "loss", "note": "the key had leaked"}))
-    assert (await finance.post(f"{below}/approve")).status_code == 409, "whoever proposed it"
-    done = await ok(await gao.post(f"{below}/approve"))
+    seen = {"proposal": proposed["proposal"]}
+    assert (await support.post(f"{below}/approve", json=seen)).status_code == 403
+    replaced = await ok(await finance.post(f"{below}/propose", json={"resolution": "loss", "note": "the key had leaked"}))
+    assert (await gao.post(f"{below}/approve", json={})).status_code == 422
+    assert (await gao.post(f"{below}/approve", json=seen)).status_code == 409, "it was proposed anew since this was seen"
+    seen = {"proposal": replaced["proposal"]}
+    assert (await finance.post(f"{below}/approve", json=seen)).status_code == 409, "whoever proposed it"
+    done = await ok(await gao.post(f"{below}/approve", json=seen))
     assert (done["state"], done["approved_by"]) == ("closed", "gao")
     whole = await ok(await finance.get(below))
     assert [step["step"] for step in whole["evidence"]["steps"]][-1] == "approved"

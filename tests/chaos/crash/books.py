@@ -151,9 +151,10 @@ async def _uploaded(lane: Lane, told: Told) -> None:
     assert await lane.owner.fetchval(_MISCOUNTED) == 0
     [found] = (await insist(lambda: lane.at_desk("GET", "breaks", params={"class": "R5", "channel_id": channel}))).json()["items"]
     below = f"breaks/{found['id']}"
-    await insist(lambda: lane.at_desk("POST", f"{below}/propose", json={"resolution": "loss", "note": "the key had leaked"}))
+    wanted = {"resolution": "loss", "note": "the key had leaked"}
+    seen = {"proposal": (await insist(lambda: lane.at_desk("POST", f"{below}/propose", json=wanted))).json()["proposal"]}
     # 409: our first try stands, and its answer was lost
-    await insist(lambda: lane.at_desk("POST", f"{below}/approve", by=lane.second), 200, 409)
+    await insist(lambda: lane.at_desk("POST", f"{below}/approve", by=lane.second, json=seen), 200, 409)
     assert await lane.owner.fetchval(_POSTED, parse_public_id("brk", found["id"])) == 1, "written off once"
 
 

@@ -305,11 +305,17 @@ async def propose_resolution(desk: AtDesk, break_id: str, wanted: ResolutionWant
         return await _told(desk, tx, done, "break_proposed", resolution=wanted.resolution, note=wanted.note)
 
 
+class ApprovalWanted(WireModel):
+    """`proposal`: the break's, as it was shown to whoever approves. 409 when another one waits by now."""
+
+    proposal: str = Field(min_length=1, max_length=64)
+
+
 @router.post("/breaks/{break_id}/approve")
 @needs("reconciliation:decide")
-async def approve_break(desk: AtDesk, break_id: str) -> dict[str, Any]:
+async def approve_break(desk: AtDesk, break_id: str, wanted: ApprovalWanted) -> dict[str, Any]:
     """Resolve it as proposed, as a new event in the books. Whoever proposed it may not approve it."""
-    return await _decide(desk, read_id("brk", break_id), approve=True)
+    return await _decide(desk, read_id("brk", break_id), approve=True, proposal=wanted.proposal)
 
 
 @router.post("/breaks/{break_id}/reject")
@@ -319,10 +325,10 @@ async def reject_break(desk: AtDesk, break_id: str) -> dict[str, Any]:
     return await _decide(desk, read_id("brk", break_id), approve=False)
 
 
-async def _decide(desk: Desk, break_id: UUID, *, approve: bool) -> dict[str, Any]:
+async def _decide(desk: Desk, break_id: UUID, *, approve: bool, proposal: str | None = None) -> dict[str, Any]:
     async with desk.door.db.transaction() as tx:
         before = await queries.get_break(tx, break_id)
-        done = await actions.decide(tx, desk.door.keyring, desk.actor, break_id, approve=approve)
+        done = await actions.decide(tx, desk.door.keyring, desk.actor, break_id, approve=approve, proposal=proposal)
         return await _told(
             desk, tx, done, "break_approved" if approve else "break_rejected", resolution=before.resolution, proposed_by=before.proposed_by
         )

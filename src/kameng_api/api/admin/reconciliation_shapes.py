@@ -114,6 +114,7 @@ def whole_break(b: Break) -> dict[str, Any]:
         "resolution": b.resolution,
         "note": b.note,
         "automatic": b.automatic,
+        "proposal": b.proposal,
         "proposed_by": b.proposed_by,
         "proposed_at": _time(b.proposed_at),
         "approved_by": b.approved_by,
