@@ -70,9 +70,20 @@ def _known_missing(case: Case) -> bool:
     return any(f.outcome == "fail" for f in case.finals)
 
 
+def counting(run: Run, case: Case) -> list[Sold]:
+    """Whose deliveries are the merchant's to pay: of suppliers that had not said a certain no before; the others' are breaks.
+
+    A no may reach nobody, because the worker died with the answer. Where the order succeeded with just what such a supplier delivered, it counts.
+    """
+    found = [s for s in case.sold if not lied(run, s)]
+    missing = case.quantity - sum(len(s.units) for s in found)
+    if case.status == "succeeded" and missing > 0:
+        found += [s for s in case.sold if s not in found and len(s.units) == missing][:1]
+    return found
+
+
 def honest_units(run: Run, case: Case) -> int:
-    """Units delivered by suppliers that had not said a certain no before; the others' are breaks, and not the merchant's to pay."""
-    return sum(len(s.units) for s in case.sold if not lied(run, s))
+    return sum(len(s.units) for s in counting(run, case))
 
 
 def lied(run: Run, sold: Sold) -> bool:

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from tests.chaos.judge_clients import honest_units, lied
+from tests.chaos.judge_clients import counting, honest_units, lied
 from tests.chaos.judge_evidence import Case, Run, Sold
 from tests.chaos.judge_verdict import Verdict
 
@@ -31,7 +31,8 @@ def check_deliveries(run: Run) -> Verdict:
                 verdict.fail(f"{case}: is {status} with {expected} of {case.quantity} units")
         if honest > case.quantity or (expected is not None and honest != expected):
             verdict.fail(f"{case}: is {status}, ordered {case.quantity}, really delivered {honest} {_where(case)}")
-        liars = [s for s in case.sold if lied(run, s)]
+        counted = counting(run, case)
+        liars = [s for s in case.sold if lied(run, s) and s not in counted]
         if liars and case.is_final and not case.incidents:
             verdict.fail(f"{case}: delivered after a certain no, and nothing shows it {_where(case)}")
     _check_unknown(run, verdict)
@@ -104,7 +105,7 @@ def check_codes(run: Run) -> Verdict:
     verdict = Verdict("I10", "each card code goes to one order")
     owner: dict[str, Case] = {}
     for case in run.cases:
-        delivered = [u.code for s in case.sold if not lied(run, s) for u in s.units if u.code is not None]
+        delivered = [u.code for s in counting(run, case) for u in s.units if u.code is not None]
         shown = None if case.final is None else case.final.told.get("codes")
         if not delivered and not shown:
             continue

@@ -437,6 +437,20 @@ def test_who_delivers_and_then_says_no_did_deliver(stage: Stage) -> None:
     assert_green(stage)
 
 
+def test_a_no_that_died_with_its_worker_is_no_lie_to_us(stage: Stage) -> None:
+    good_run(stage)
+    stage.place("PO-8")
+    stage.place_at("R8", 2.0, "ORDER_REJECTED")
+    stage.sold("R8", 2.5, target="t-PO-8")
+    stage.called_back("R8", 2.6, "SUCCESS")
+    stage.ours("PO-8", "R8")
+    stage.hook("PO-8", "order.succeeded", 3)
+    stage.read("PO-8", units_delivered=1)
+    stage.balance(spent=4 * PRICE)
+
+    assert_green(stage)
+
+
 def test_an_incident_excuses_nothing_where_the_supplier_never_said_no(stage: Stage) -> None:
     good_run(stage)
     _failed_and_delivered(stage)
