@@ -1,9 +1,7 @@
 """Money under concurrency, on a real PostgreSQL: many hands, one truth."""
 
 import asyncio
-import re
 from collections import Counter
-from pathlib import Path
 from uuid import UUID
 
 import asyncpg
@@ -202,29 +200,6 @@ async def test_two_roll_ups_at_once_count_nothing_twice(books: Database) -> None
 
     assert any(await asyncio.gather(*(once() for _ in range(8))))
     assert await breaches(books) == []
-
-
-@pytest.mark.parametrize("page", ["operations.md", "operations.zh-CN.md"])
-async def test_the_documented_steps_after_a_logical_restore_set_the_books_right(books: Database, migrated: Servers, page: str) -> None:
-    await fund(books, BOOK, 10_000)
-    await post(books, rules.hold(BOOK, new_ulid(), "CNY", 5))
-    async with books.transaction() as tx:
-        await ledger.roll_up(tx)
-    text = (Path(__file__).parents[2] / "docs" / page).read_text()
-    [steps] = re.findall(r"```sql\n(.*?)```", text, re.S)
-    owner = await _as(migrated.owner_url)
-    # As if the rows came from a server that had counted much further than this one.
-    await owner.execute("UPDATE transfers SET xid = xid + 1000000000")
-    await owner.execute("UPDATE rollup_marks SET upto_xid = upto_xid + 1000000000")
-    await owner.execute(steps)
-    await owner.close()
-    assert (await balance(books)).held == 5
-    await post(books, rules.hold(BOOK, new_ulid(), "CNY", 7))
-    for _ in range(2):
-        async with books.transaction() as tx:
-            await ledger.roll_up(tx)
-        assert (await balance(books)).held == 12
-        assert await breaches(books) == []
 
 
 @pytest.mark.parametrize("number", ["balance", "version", "transfer_after", "rollup"])

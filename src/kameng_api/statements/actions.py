@@ -17,7 +17,7 @@ from kameng_api.statements.rules import Cut, Disagrees, Key
 
 GRACE_S: Final = 60.0
 """A day is looked at this long after its end: longer than a transaction may live that began before and has written nothing yet."""
-_MAKING_S: Final = 900.0
+MAKING_S: Final = 900.0
 
 _DUE: Final = """
 due AS (
@@ -98,7 +98,7 @@ RETURNING k.before, s.book_id, b.merchant_id, b.environment, s.currency, s.day, 
 async def claim(tx: Tx) -> Making | None:
     """The oldest cut that nobody makes at this moment, a book's days in order; what a maker that died left behind is thrown away."""
     make_id = new_ulid()
-    rows = await fetch(tx, _CLAIM, make_id, _MAKING_S)
+    rows = await fetch(tx, _CLAIM, make_id, MAKING_S)
     if not rows:
         return None
     before, *cut = rows[0]
@@ -129,7 +129,7 @@ async def store(tx: Tx, making: Making, pieces: Sequence[tuple[str, int, bytes]]
     cut = making.cut
     stored = await execute(
         tx, _STORE, cut.book_id, making.make_id, cut.currency, cut.day,
-        [p[0] for p in pieces], [p[1] for p in pieces], [p[2] for p in pieces], _MAKING_S,
+        [p[0] for p in pieces], [p[1] for p in pieces], [p[2] for p in pieces], MAKING_S,
     )  # fmt: skip
     return stored == len(pieces)
 

@@ -12,6 +12,8 @@ from typing import Any, Final
 import httpx
 from tests.chaos.crash.stage import Lane
 
+from kameng_api.statements.actions import MAKING_S
+
 PLAIN: Final = "13800138000"
 LATER: Final = "10000000001"
 """Taken now, delivered in a moment, told by callback."""
@@ -196,9 +198,11 @@ async def until_due(lane: Lane, chores: Sequence[str], sql: str, *values: Any) -
             await asyncio.sleep(0.1)
 
 
-# A statement that could not be read is read again after minutes; what somebody reads at this moment is left to him.
-_MINUTES_PASS: Final = """
+# A statement that could not be read is read again after minutes; what somebody reads at this moment is left to him. A maker of a merchant's
+# statement who has not moved his lease for seconds has died: minutes later it would have ended.
+_MINUTES_PASS: Final = f"""
 UPDATE recon_files SET created_at = 'epoch' WHERE state = 'reading' AND accepted_by IS NULL;
+UPDATE statements SET making_until = now() WHERE making_until BETWEEN now() AND now() + interval '{MAKING_S} seconds' - interval '2 seconds';
 UPDATE restored_orders SET first_asked_at = first_asked_at - interval '1 hour' WHERE state = 'waiting' AND first_asked_at > now() - interval '1 hour'
 """
 
