@@ -221,6 +221,8 @@ async def test_a_maker_that_died_is_followed_by_another_and_cannot_come_back(cou
     assert await jobs.make(desk_of(counter, settings)) == 1
     async with counter.db.transaction() as tx:
         assert not await actions.store(tx, dead, [("csv", 1, b"the other half")])
+        made = [rules.File("csv", 11, "0" * 64)]  # it kept what it made, and its pieces are gone: no disagreement, only too late
+        assert await actions.finish(tx, dead, rules.Tally(dead.cut), made, jobs.signing_keys(settings, counter.keyring)[0]) is None
         assert await fetch(tx, "SELECT 1 FROM statement_chunks WHERE make_id = $1", dead.make_id) == []
         assert await fetch(tx, "SELECT 1 FROM statements WHERE ready_at IS NULL") == []
 

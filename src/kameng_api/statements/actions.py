@@ -134,29 +134,30 @@ async def store(tx: Tx, making: Making, pieces: Sequence[tuple[str, int, bytes]]
     return stored == len(pieces)
 
 
+_OURS: Final = """
+SELECT 1 FROM statements WHERE book_id = $1 AND currency = $2 AND day = $3 AND make_id = $4 AND ready_at IS NULL FOR UPDATE
+"""
 _FINISH: Final = """
-UPDATE statements SET manifest = $5, signature = $6, key_id = $7, ready_at = now(), making_until = NULL
-WHERE book_id = $1 AND currency = $2 AND day = $3 AND make_id = $4 AND ready_at IS NULL
+UPDATE statements SET manifest = $4, signature = $5, key_id = $6, ready_at = now(), making_until = NULL
+WHERE book_id = $1 AND currency = $2 AND day = $3
 RETURNING book_id, currency, day, make_id, ready_at, manifest, signature, key_id
 """
 
 
 async def finish(tx: Tx, making: Making, tally: rules.Tally, files: Sequence[rules.File], key: Key) -> Statement | None:
-    """Sign, and tell the merchant. None when another process has done it. Raises Disagrees when what is stored is not all that was made."""
+    """Sign, and tell the merchant. None when another process has taken it over. Raises Disagrees when what is stored is not all that was made."""
     cut = making.cut
+    if not await fetch(tx, _OURS, cut.book_id, cut.currency, cut.day, making.make_id):
+        return None  # and whoever took it over has thrown our pieces away
     stored = {r["format"]: r["size"] for r in await fetch(tx, _STORED, cut.book_id, making.make_id)}
     if stored != {f.format: f.size for f in files}:
         raise Disagrees("the stored pieces are not the files that were made")
     manifest = rules.manifest_of(cut, making.make_id, tally, files, key.key_id)
-    rows = await fetch(
-        tx, _FINISH, cut.book_id, cut.currency, cut.day, making.make_id, manifest, key.sign(manifest), key.key_id
-    )  # fmt: skip
-    if not rows:
-        return None
+    [row] = await fetch(tx, _FINISH, cut.book_id, cut.currency, cut.day, manifest, key.sign(manifest), key.key_id)
     await execute(
         tx, "INSERT INTO statement_keys (key_id, public_key) VALUES ($1, $2) ON CONFLICT DO NOTHING", key.key_id, key.public
     )
-    statement = Statement(**rows[0])
+    statement = Statement(**row)
     shown = view(statement)
     await outbox.record(tx, [fact_of(cut.book_id, rules.READY, shown["id"], 1, shown)])
     return statement

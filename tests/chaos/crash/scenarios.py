@@ -12,6 +12,7 @@ from typing import Any, Final
 import httpx
 from tests.chaos.crash.stage import Lane
 
+from kameng_api.ledger.rules import AVAILABLE
 from kameng_api.statements.actions import MAKING_S
 
 PLAIN: Final = "13800138000"
@@ -212,6 +213,16 @@ async def _refused_hook(lane: Lane, told: Told) -> None:
     await order(lane, told)
 
 
+async def _hooked(lane: Lane, told: Told) -> None:
+    """An endpoint is registered once however often it is asked for, and deleted for good."""
+    path, url = "/v1/webhook-endpoints", f"{lane.world.receiver.url}/{lane.name}-second"
+    await insist(lambda: lane.client.post(path, {"url": url}), 201, 409)  # 409: our first try stands, and its answer was lost
+    [endpoint] = [e for e in (await insist(lambda: lane.client.get(path))).json()["items"] if e["url"] == url]
+    await insist(lambda: lane.client.send("DELETE", f"{path}/{endpoint['id']}"), 204, 404)
+    left = (await insist(lambda: lane.client.get(path))).json()["items"]
+    assert url not in {e["url"] for e in left}, "deleted, and still there"
+
+
 async def _nothing(lane: Lane, told: Told) -> None:
     pass
 
@@ -249,7 +260,9 @@ async def _days(lane: Lane, told: Told) -> None:
 
 
 async def _stated(lane: Lane, told: Told) -> None:
-    await until_due(lane, ("cut_statements",), f"SELECT count(*) = {_DAYS} FROM statements WHERE ready_at IS NOT NULL")
+    # in every currency of every book that the merchant has
+    every = f"(SELECT count(*) * {_DAYS} FROM accounts WHERE account = '{AVAILABLE}')"
+    await until_due(lane, ("cut_statements",), f"SELECT count(*) >= {every} FROM statements WHERE ready_at IS NOT NULL")
     stray = "SELECT count(*) FROM statement_chunks c WHERE NOT EXISTS (SELECT FROM statements s WHERE s.make_id = c.make_id)"
     assert await lane.owner.fetchval(stray) == 0, "pieces of a statement that nobody made"
 
@@ -283,6 +296,7 @@ STORIES: Final = (
     Story("late", _late),
     Story("reviewed", _reviewed),
     Story("refused_hook", _refused_hook),
+    Story("hooked", _hooked),
     Story("first_clocks", _nothing, _first_clocks),
     Story("clocks", _nothing, _clocks),
     Story("stated", _stated, _days),
