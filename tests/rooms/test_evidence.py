@@ -188,6 +188,40 @@ async def test_two_sealers_and_busy_merchants_leave_one_whole_chain(counter: Cou
     assert (await checked(counter)).troubles == []
 
 
+async def test_making_a_block_holds_nobody_s_horizon_back(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Merchants are told of what is below the horizon, and a transaction with an id would stop it for as long as a block is made."""
+    await counter.order("PO-1")
+    await seal(counter)
+    await counter.order("PO-2")
+    facts_of, seen = actions.facts_of, list[bool]()
+
+    async def watched(tx: Any, *given: Any) -> Any:
+        found = await facts_of(tx, *given)
+        seen.append((await fetch(tx, "SELECT pg_current_xact_id_if_assigned() IS NULL AS free"))[0]["free"])
+        return found
+
+    monkeypatch.setattr(actions, "facts_of", watched)
+    await seal(counter)
+    assert seen == [True]
+
+
+async def test_a_round_that_a_restore_overtook_seals_nothing(counter: Counter, superuser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    await counter.order("PO-1")
+    await seal(counter)
+    before = await sealed_events(counter.db)
+    await counter.order("PO-2")
+    facts_of = actions.facts_of
+
+    async def overtaken(*given: Any) -> Any:
+        await superuser.execute("UPDATE chain_state SET epoch = epoch + 1")
+        return await facts_of(*given)
+
+    monkeypatch.setattr(actions, "facts_of", overtaken)
+    async with counter.db.transaction() as tx:
+        assert (await actions.seal(tx, counter.keyring, SIGNER)).leaves == 0
+    assert await sealed_events(counter.db) == before
+
+
 async def test_a_sealer_that_dies_before_its_commit_leaves_nothing(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each statement of a round is the last one once: the connection is lost there, as with kill -9."""
     await some_business(counter)

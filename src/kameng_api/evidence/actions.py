@@ -15,15 +15,16 @@ from kameng_api.evidence.rules import GENESIS, Header, canonical, event_form, le
 from kameng_api.evidence.signer import Signer
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Tx, execute, fetch
+from kameng_api.kit.turns import by_turns
 
-# Locked before anything is read; whoever finds it locked lets the other one work. Everything below the horizon is over, and what of it was
-# committed is seen by the statements that follow.
-_LOCK = """
-SELECT upto_xid, epoch, xid_horizon() AS horizon, clock_timestamp() AS at FROM chain_state WHERE book_range = $1 FOR UPDATE SKIP LOCKED
-"""
+# Held while a block is made. Not a row's lock: that would need a transaction id, and what has one holds the horizon back for everybody who
+# tells merchants of what was committed, as long as a block is made. Everything below the horizon is over, and what of it was committed is seen
+# by the statements that follow.
+_TURN = "SELECT pg_try_advisory_xact_lock(hashtextextended('kameng:seal:' || $1::int, 0)) AS mine"
+_WHERE = "SELECT upto_xid, epoch, xid_horizon() AS horizon, clock_timestamp() AS at FROM chain_state WHERE book_range = $1"
 _OPEN = "INSERT INTO chain_state (book_range) VALUES ($1) ON CONFLICT DO NOTHING"
 _SIZES = "SELECT xid, count(*) AS n FROM transfers WHERE xid >= $1 AND xid < $2 GROUP BY 1 ORDER BY 1"
-_MARK = "UPDATE chain_state SET upto_xid = $2, checked_at = now() WHERE book_range = $1"
+_MARK = "UPDATE chain_state SET upto_xid = $4, checked_at = now() WHERE book_range = $1 AND epoch = $2 AND upto_xid = $3"
 _BLOCK = """
 INSERT INTO chain_blocks (book_range, no, epoch, prev, root, count, total, from_xid, upto_xid, at, hash, key_id, signature, leaves)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
@@ -37,6 +38,7 @@ _KEY = "INSERT INTO chain_keys (key_id, public_key) VALUES ($1, $2) ON CONFLICT 
 MOST_ROWS: Final = 20_000
 """Transfers that one block takes; a single transaction larger than this still makes one block."""
 _SPAN: Final = 4_096
+_AT_ONCE: Final = 100
 _WIDEST: Final = 1 << 40
 
 
@@ -52,24 +54,26 @@ class Round:
 async def seal(tx: Tx, keyring: Keyring, signer: Signer, *, most_rows: int = MOST_ROWS) -> Round:
     """Seal at most one block of what is certainly committed. Raises ChainBroken.
 
-    One transaction: a process killed anywhere in it leaves nothing, and two sealers never both write.
+    One transaction, which writes at its end: a process killed anywhere in it leaves nothing, and of two sealers one writes.
     """
-    marks = await fetch(tx, _LOCK, RANGE)
-    if not marks and await execute(tx, _OPEN, RANGE):  # the first of all rounds; where the row is only locked this waits for nobody
-        marks = await fetch(tx, _LOCK, RANGE)
-    if not marks:
+    [turn] = await fetch(tx, _TURN, RANGE)
+    if not turn["mine"]:
         return Round()
+    marks = await fetch(tx, _WHERE, RANGE)
+    if not marks:  # the first of all rounds
+        await execute(tx, _OPEN, RANGE)
+        marks = await fetch(tx, _WHERE, RANGE)
     [mark] = marks
     start, horizon = mark["upto_xid"], mark["horizon"]
     if horizon <= start:
         return Round()
     found, upto = await _range(tx, start, horizon, most_rows)
     if not found:
-        await execute(tx, _MARK, RANGE, horizon)
+        await execute(tx, _MARK, RANGE, mark["epoch"], start, horizon)
         return Round()
     events = await transfers_between(tx, start, upto)
     facts = await facts_of(tx, keyring, events)
-    leaves = [leaf_hash(leaf) for leaf in leaves_of_events(events, facts)]
+    leaves = [leaf_hash(leaf) async for part in by_turns(events, _AT_ONCE) for leaf in leaves_of_events(part, facts)]
     head = await find_head(tx)
     if head is not None and head.header.upto_xid > start:
         raise ChainBroken(f"block {head.header.no} is sealed up to {head.header.upto_xid}, the mark stands at {start}")
@@ -85,8 +89,9 @@ async def seal(tx: Tx, keyring: Keyring, signer: Signer, *, most_rows: int = MOS
         upto,
         microseconds(mark["at"]),
     )
+    if not await execute(tx, _MARK, RANGE, mark["epoch"], start, upto):
+        return Round()  # a restore has put the chain elsewhere meanwhile
     await _write(tx, header, signer, leaves, list(facts.values()), mark["at"])
-    await execute(tx, _MARK, RANGE, upto)
     return Round(len(leaves), header.no, upto < horizon)
 
 

@@ -11,10 +11,12 @@ from kameng_api.evidence.rules import canonical, commitment, microseconds, shown
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Tx, fetch
 from kameng_api.kit.ids import parse_ulid
+from kameng_api.kit.turns import by_turns
 from kameng_api.orders import codes
 from kameng_api.orders.actions import target_binding
 
 _SALT_BYTES = 32
+_AT_ONCE = 50
 
 _ATTEMPTS = """
 SELECT k.attempt_id IS NULL AS of_order, a.book_id, a.attempt_id, a.order_id, a.channel_id, a.reference, a.state, a.units,
@@ -75,16 +77,17 @@ async def facts_of(
     for c in await fetch(tx, _CODES, *(list(column) for column in zip(*delivered, strict=True))) if delivered else ():
         coded.setdefault((c["book_id"], c["order_id"], c["created_at"]), []).append(c)
     made = {}
-    for w in wanted:
-        key = w["book_id"], w["event_key"]
-        salt = os.urandom(_SALT_BYTES) if salts is None else salts[key]
-        found = [(r, coded.get((r["book_id"], r["order_id"], r["received_at"]), ())) for r in attempts[key]]
-        if w["event_key"].startswith("order:"):
-            order = _order(keyring, orders[w["book_id"], w["order_id"]], salt)
-            facts: dict[str, Any] = {"order": order, "deliveries": [_delivery(keyring, r, codes_, salt) for r, codes_ in found]}
-        else:
-            facts = {"attempts": [_attempt(keyring, r, codes_, salt) for r, codes_ in found]}
-        made[key] = Sealed(w["book_id"], w["event_key"], w["order_id"], facts, canonical(facts), salt)
+    async for part in by_turns(wanted, _AT_ONCE):
+        for w in part:
+            key = w["book_id"], w["event_key"]
+            salt = os.urandom(_SALT_BYTES) if salts is None else salts[key]
+            found = [(r, coded.get((r["book_id"], r["order_id"], r["received_at"]), ())) for r in attempts[key]]
+            if w["event_key"].startswith("order:"):
+                order = _order(keyring, orders[w["book_id"], w["order_id"]], salt)
+                facts: dict[str, Any] = {"order": order, "deliveries": [_delivery(keyring, r, codes_, salt) for r, codes_ in found]}
+            else:
+                facts = {"attempts": [_attempt(keyring, r, codes_, salt) for r, codes_ in found]}
+            made[key] = Sealed(w["book_id"], w["event_key"], w["order_id"], facts, canonical(facts), salt)
     return made
 
 
@@ -167,7 +170,7 @@ def _answer(a: Any) -> dict[str, Any] | None:
 
 
 def _commitments(keyring: Keyring, delivered: Sequence[Any], salt: bytes) -> list[list[Any]]:
-    shown = shown_salt(salt)
+    shown = shown_salt(salt) if delivered else b""
     return [[c["unit_no"], commitment(shown, f"code:{c['unit_no']}", _code(keyring, c))] for c in delivered]
 
 
