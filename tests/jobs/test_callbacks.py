@@ -22,7 +22,7 @@ from kameng_api.settings import Settings
 from kameng_api.suppliers import actions as suppliers
 from kameng_api.suppliers.actions import Arrival
 from kameng_api.suppliers.adapters.simulator import wire
-from kameng_api.suppliers.port import Accepted, NotFound
+from kameng_api.suppliers.port import Accepted, Delivered, NotFound
 from kameng_api.tasks import actions as tasks
 from kameng_api.tasks.rules import Due, Lane
 
@@ -93,6 +93,33 @@ async def test_a_callback_that_overtakes_the_purchase_s_own_answer(counter: Coun
     assert (await counter.now(order)).status == "succeeded"
     await counter.told(submission, Accepted("S-1"))
     assert await counter.tasks() == []
+    await counter.holds()
+
+
+async def test_a_no_that_overtakes_the_purchase_s_own_yes_waits_for_it(counter: Counter, desk: Desk) -> None:
+    """Delivered, said so, and then said failed: whichever of the two is recorded first, the delivery stands and a person sees the other."""
+    [order] = await order_many(counter, 1)
+    [submission] = await counter.dispatch()
+    await _arrive(counter, submission, call_of(submission.purchase.reference, "FAILED", fail_code="ORDER_REJECTED"))
+    assert await apply_callbacks(desk, 100) == 1
+    assert ((await counter.now(order)).status, await counter.incidents(order)) == ("processing", [])
+    assert await apply_callbacks(desk, 100) == 0, "not at once again"
+    await counter.told(submission, Delivered(1, supplier_order_no="S-1"))
+    await counter.everything_due()
+    assert await apply_callbacks(desk, 100) == 1
+    assert ((await counter.now(order)).status, await counter.incidents(order)) == ("succeeded", ["contradiction"])
+    assert await counter.tasks() == []
+    await counter.holds()
+
+
+async def test_a_no_is_believed_when_whoever_bought_died_with_the_answer(counter: Counter, desk: Desk) -> None:
+    [order] = await order_many(counter, 1)
+    [submission] = await counter.dispatch()
+    await _arrive(counter, submission, call_of(submission.purchase.reference, "FAILED", fail_code="ORDER_REJECTED"))
+    async with counter.db.transaction() as tx:
+        await execute(tx, "UPDATE attempts SET sent_at = sent_at - interval '1 hour'")
+    assert await apply_callbacks(desk, 100) == 1
+    assert [a.state for a in await counter.attempts(order)][:1] == ["refused"]
     await counter.holds()
 
 

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from datetime import timedelta
+from typing import Any, Final, Protocol
 
 import orjson
 import structlog
@@ -11,18 +12,20 @@ import structlog
 from kameng_api.catalog.rules import Snapshot
 from kameng_api.jobs.orders import Buyer, skus_of
 from kameng_api.kit.crypto import Keyring
-from kameng_api.kit.db import Database, Tx
+from kameng_api.kit.db import Database, Tx, fetch
 from kameng_api.kit.fresh import Fresh
 from kameng_api.orders.absorb import News
 from kameng_api.orders.settle import Settlement
 from kameng_api.settings import Settings
 from kameng_api.suppliers import queries as suppliers
 from kameng_api.suppliers.connections import Connections
-from kameng_api.suppliers.port import Answer, CallbackRefused
+from kameng_api.suppliers.port import Answer, CallbackRefused, Refused, Reversed
 from kameng_api.suppliers.queries import StoredCallback
-from kameng_api.suppliers.rules import Attempt
+from kameng_api.suppliers.rules import Attempt, AttemptState
 from kameng_api.tasks import actions as tasks
 from kameng_api.tasks.rules import Due, Lane, Task
+
+_MOMENT: Final = timedelta(seconds=1)
 
 _log = structlog.get_logger()
 
@@ -49,7 +52,8 @@ class Desk(Protocol):
 async def apply_callbacks(desk: Desk, limit: int) -> int:
     """Claim up to `limit` stored callbacks and apply them. Returns how many were found.
 
-    Where the signature is strong the verdict counts; otherwise a callback only makes the look-up due.
+    Where the signature is strong the verdict counts; otherwise a callback only makes the look-up due. A no waits while the call that buys is
+    still open: its answer may have been a yes that was given before, and is about to be recorded.
     """
     async with desk.db.transaction() as tx:
         claimed = await tasks.claim(tx, Lane.CALLBACK, limit, desk.settings.lease_s, desk.worker)
@@ -62,12 +66,34 @@ async def apply_callbacks(desk: Desk, limit: int) -> int:
         trusted, hints, done = _sort(desk, claimed, callbacks, attempts, skus)
         await _ask(tx, hints)
         await tasks.complete(tx, done)
+        trusted = await _put_off(tx, trusted, attempts, desk.settings.lease_s)
     await asyncio.gather(*(desk.buyer.tell(channel_id, settlement) for channel_id, settlement in trusted))
     return len(claimed)
 
 
 async def _ask(tx: Tx, hints: Sequence[Attempt]) -> None:
     await tasks.make_due(tx, [Due(a.book_id, Lane.LOOK_UP, a.attempt_id) for a in {a.key: a for a in hints}.values()])
+
+
+async def _put_off(
+    tx: Tx, trusted: Sequence[tuple[str, Settlement]], attempts: dict[Any, Attempt], lease_s: int
+) -> list[tuple[str, Settlement]]:
+    """Those that can be settled now. The others come again in a moment, until the answer is recorded or its lease is over."""
+    open_calls = {key for key, attempt in attempts.items() if attempt.state == AttemptState.SUBMITTING}
+    if not open_calls:
+        return list(trusted)
+    [row] = await fetch(tx, "SELECT now() AS now")
+    settled, early = [], []
+    for channel_id, settlement in trusted:
+        news = settlement.news
+        key = news.book_id, news.attempt_id
+        waits = key in open_calls and isinstance(news.answer.outcome, Refused | Reversed)
+        if waits and row["now"] - attempts[key].sent_at < timedelta(seconds=lease_s) and settlement.task is not None:
+            early.append((settlement.task, row["now"] + _MOMENT, None))
+        else:
+            settled.append((channel_id, settlement))
+    await tasks.reschedule(tx, early)
+    return settled
 
 
 def _sort(
