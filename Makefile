@@ -1,7 +1,7 @@
 # Everything a developer or a visitor types. Needs Python >= 3.11 and make; the rest is fetched once, by hash.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fmt bench bench-routing bench-routing-live chaos crash-points openapi migrate lock clean
+.PHONY: help setup demo test lint fmt bench bench-routing bench-routing-live chaos crash-points openapi docs fuzz migrate lock clean
 
 BIN := .venv/bin
 DEMO_ARGS ?=
@@ -48,6 +48,12 @@ crash-points: setup ## Kill a process before and after every durable step, in ev
 
 openapi: setup ## Write openapi/*.yaml from the app
 	$(BIN)/kameng openapi
+
+docs: setup ## Build the documentation site, English and Chinese, into var/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+fuzz: setup ## Whatever fits the contract and whatever does not, signed, at every endpoint: MINUTES=30
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 migrate: setup ## Bring the database to the newest schema (KAMENG_DATABASE_OWNER_URL, else the embedded one)
 	$(BIN)/kameng migrate

@@ -88,6 +88,7 @@ class House:
             "KAMENG_REDIS_URL": s.redis_url.get_secret_value(),
             "KAMENG_RATE_WRITES_PER_S": str(s.rate_writes_per_s),
             "KAMENG_RATE_READS_PER_S": str(s.rate_reads_per_s),
+            "KAMENG_RATE_BATCHES_PER_MIN": "1000000",
             "KAMENG_RATE_AUTH_FAILURES_PER_MIN": "0",
             "KAMENG_WEBHOOK_DEVELOPMENT": "true",
             "KAMENG_LOG_LEVEL": "warning",

@@ -16,14 +16,32 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from redis.asyncio import Redis
 
-from kameng_api.api import balance, events, health, openapi, orders, problems, products, receipts, statements, supplier_callbacks, test_mode, webhooks
+from kameng_api.api import (
+    balance,
+    batches,
+    events,
+    health,
+    numbers,
+    openapi,
+    orders,
+    problems,
+    products,
+    receipts,
+    scan,
+    statements,
+    supplier_callbacks,
+    test_mode,
+    webhooks,
+)
 from kameng_api.api.access import AccessMap
 from kameng_api.api.admin.router import router as admin_router
 from kameng_api.api.deps import Door
 from kameng_api.api.gate import Gate
 from kameng_api.api.limits import Failures, Memory
+from kameng_api.api.lookups import Lookups
 from kameng_api.api.metrics import Metrics
 from kameng_api.api.orders import gather_orders
+from kameng_api.api.outcomes import Outcomes
 from kameng_api.api.signature import KeyCache
 from kameng_api.api.supplier_callbacks import gather_callbacks
 from kameng_api.catalog import queries as catalog
@@ -68,12 +86,17 @@ def build_app(settings: Settings) -> FastAPI:
     for router in (
         orders.router,  # routers are asked in turn: the busiest first
         supplier_callbacks.router,
+        batches.router,
         balance.router,
         receipts.router,
         products.router,
+        scan.router,
+        numbers.router,
         events.router,
         statements.router,
         webhooks.router,
+        webhooks.deliveries_router,
+        webhooks.notify_router,
         orders.test_router,
         test_mode.router,
         health.router,
@@ -112,6 +135,7 @@ async def open_door(settings: Settings) -> Door:
     redis: Redis = Redis.from_url(redis_url, socket_connect_timeout=1.0, socket_timeout=1.0)
     keyring = Keyring(settings.kek_bytes, next(iter(settings.kek_bytes)))
     client = build_client(max_connections=20, connect_timeout_s=5.0, guard=False)  # admin's questions to suppliers
+    connections = Connections(keyring, client, base_url=settings.base_url, timeout_s=settings.supplier_timeout_s)
     door = Door(
         settings=settings,
         db=db,
@@ -124,10 +148,13 @@ async def open_door(settings: Settings) -> Door:
         failures=Failures(settings.rate_auth_failures_per_min),
         access=AccessMap(),
         metrics=Metrics(),
-        connections=Connections(keyring, client, base_url=settings.base_url, timeout_s=settings.supplier_timeout_s),
+        connections=connections,
+        lookups=Lookups(connections, timeout_s=settings.number_lookup_timeout_s),
+        outcomes=Outcomes(db),
     )
     door.orders = gather_orders(door)
     door.callbacks = gather_callbacks(door)
+    door.outcomes.hurried = lambda: door.draining
     _watch(door)
     await door.catalog.start()
     await door.keys.start()
@@ -137,6 +164,7 @@ async def open_door(settings: Settings) -> Door:
 async def close_door(door: Door) -> None:
     """Let what is under way finish, then let go of the servers."""
     door.draining = True
+    door.outcomes.stop()
     await door.memory.asking.drain()
     await door.orders.drain()
     await door.callbacks.drain()
@@ -171,6 +199,7 @@ def _watch(door: Door) -> None:
     metrics.watch("kameng_gate_memory_down", "1 while Redis is lost and nonces and rates are not checked",
                   lambda: float(door.memory.down))  # fmt: skip
     metrics.watch("kameng_database_connections_in_use", "Connections checked out", lambda: float(door.db.pool_in_use()))
+    metrics.watch("kameng_tills_waiting", "Scans that wait for an outcome", lambda: float(door.outcomes.waiting))
     metrics.watch("kameng_http_in_flight", "Requests being answered", lambda: float(door.in_flight))
     metrics.watch("kameng_catalog_version", "Version of the catalogue copy", lambda: float(door.catalog.current.version))
     metrics.watch("kameng_catalog_age_seconds", "Age of the catalogue copy", lambda: door.catalog.age_s)

@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     rate_writes_per_s: int = Field(default=100, ge=1)
     rate_batches_per_min: int = Field(default=10, ge=1)
     rate_reveals_per_s: int = Field(default=5, ge=1)
+    rate_numbers_per_s: int = Field(default=20, ge=1)
+    """Questions about numbers."""
     rate_auth_failures_per_min: int = Field(default=30, ge=0)
     """Per client address; 0 switches the limit off."""
 
@@ -71,11 +73,13 @@ class Settings(BaseSettings):
     supplier_concurrency: int = Field(default=200, ge=1)
     """Supplier calls in flight per worker process."""
     supplier_timeout_s: float = Field(default=30.0, gt=0, le=120)
+    number_lookup_timeout_s: float = Field(default=0.5, ge=0, le=5)
+    """How long an order waits for a supplier's word on who carries its number; 0: nobody is asked, the prefix plan decides."""
     lease_s: int = Field(default=60, ge=5)
     """How long a worker owns a task without renewing. Must exceed the supplier timeout."""
     tick_s: float = Field(default=0.5, gt=0)
     """How often a worker looks for due work by itself."""
-    lanes: Annotated[tuple[str, ...], NoDecode] = ("submit", "look_up", "callback", "webhook", "upkeep")
+    lanes: Annotated[tuple[str, ...], NoDecode] = ("submit", "look_up", "callback", "webhook", "batch", "upkeep")
     """Which kinds of work this worker takes."""
 
     route_shadow: dict[str, bool | int | float | str] | None = None

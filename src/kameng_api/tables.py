@@ -1,6 +1,7 @@
 """Names every table once, for migrations and tests; imports only."""
 
 from kameng_api.alarms import tables as alarms
+from kameng_api.batches import tables as batches
 from kameng_api.catalog import tables as catalog
 from kameng_api.evidence import tables as evidence
 from kameng_api.kit.tables import metadata
@@ -17,6 +18,7 @@ from kameng_api.webhooks import tables as webhooks
 
 __all__ = [
     "alarms",
+    "batches",
     "catalog",
     "evidence",
     "ledger",

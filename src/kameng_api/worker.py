@@ -25,7 +25,8 @@ from redis.asyncio import ConnectionPool
 from kameng_api.alarms.sinks import parse_sinks
 from kameng_api.catalog.rules import Snapshot
 from kameng_api.evidence.restores import Standing
-from kameng_api.jobs import evidence, monitor, reconciliation, restores, route_chores, statements
+from kameng_api.jobs import balances, batches, evidence, monitor, reconciliation, restores, route_chores, statements
+from kameng_api.jobs.batches import advance_batches
 from kameng_api.jobs.callbacks import apply_callbacks
 from kameng_api.jobs.desk import CatalogLoader, Desk
 from kameng_api.jobs.metrics import Gauges
@@ -68,11 +69,15 @@ JOBS: Final = (
     Job("callbacks.apply", Lane.CALLBACK, apply_callbacks, 200),
     Job("webhooks.fan_out", Lane.WEBHOOK, _fan_out, 2000),
     Job("webhooks.deliver", Lane.WEBHOOK, deliver, 500),
+    Job("batches.advance", Lane.BATCH, advance_batches, 4),
 )
 """Every job that claims work. The clocks are the `CHORES` of `jobs.upkeep`, `route_chores`, `monitor`, `statements`, `reconciliation`,
-`evidence` and `restores`."""
+`evidence`, `restores`, `balances` and `batches`."""
 
-_CLOCKS: Final = (*CHORES, *route_chores.CHORES, *monitor.CHORES, *statements.CHORES, *reconciliation.CHORES, *evidence.CHORES, *restores.CHORES)
+_CLOCKS: Final = (
+    *CHORES, *route_chores.CHORES, *monitor.CHORES, *statements.CHORES, *reconciliation.CHORES, *evidence.CHORES, *restores.CHORES,
+    *balances.CHORES, *batches.CHORES,
+)  # fmt: skip
 
 
 class Bells:

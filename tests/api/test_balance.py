@@ -25,7 +25,7 @@ async def test_a_signed_request_reads_the_balance(client: Client) -> None:
     assert answer.status_code == 200, answer.text
     assert answer.json() == {
         "currency": "CNY", "available": "10000.0000", "held": "0.0000", "credit_limit": "0.0000", "deposit": "0.0000",
-        "frozen": "0.0000",
+        "frozen": "0.0000", "spendable": "10000.0000", "statements": [],
     }  # fmt: skip
 
 
@@ -39,6 +39,7 @@ async def test_the_balance_of_an_ordinary_merchant_holds_no_surprises(app: FastA
     assert answer["available"] == "-123.4567"
     assert answer["held"] == "123.4567"
     assert answer["credit_limit"] == "500.0000"
+    assert answer["spendable"] == "376.5433"
 
 
 async def test_the_fund_flow_is_paged_newest_first_and_adds_up(client: Client, database: Database, merchant: TestMerchant) -> None:

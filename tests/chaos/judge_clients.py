@@ -71,15 +71,21 @@ def _known_missing(case: Case) -> bool:
 
 
 def counting(run: Run, case: Case) -> list[Sold]:
-    """Whose deliveries are the merchant's to pay: of suppliers that had not said a certain no before; the others' are breaks.
+    """Whose deliveries are the merchant's to pay: of suppliers that said nothing but the truth; the others' are breaks.
 
-    A no may reach nobody, because the worker died with the answer. Where the order succeeded with just what such a supplier delivered, it counts.
+    A no may reach nobody, because the worker died with the answer, and so may a yes that the supplier denies later. What such a one delivered
+    counts where the order needs just that.
     """
-    found = [s for s in case.sold if not lied(run, s)]
-    missing = case.quantity - sum(len(s.units) for s in found)
-    if case.status == "succeeded" and missing > 0:
-        found += [s for s in case.sold if s not in found and len(s.units) == missing][:1]
+    found = [s for s in case.sold if not lied(run, s) and not s.unsaid]
+    wanted = {"succeeded": case.quantity, "partially_succeeded": told_units(case)}.get(case.status or "", 0)
+    for sold in sorted((s for s in case.sold if s not in found and s.units), key=lambda s: lied(run, s)):
+        if len(sold.units) == wanted - sum(len(s.units) for s in found):
+            found.append(sold)
     return found
+
+
+def told_units(case: Case) -> int:
+    return int(case.final.told.get("units_delivered") or 0) if case.final else 0
 
 
 def honest_units(run: Run, case: Case) -> int:

@@ -79,9 +79,15 @@ class Sold:
         return min(found) if found else None
 
     def lied(self, grace_s: float, sent_at: float | None) -> bool:
-        """It said a certain no and delivered after it: its own fault, which must show as an incident. Who delivers and then says no did deliver."""
+        """It said a certain no and delivered after it: its own fault, which must show as an incident."""
         said = self.said_no_at(grace_s, sent_at, call_s=0.0)
         return bool(said) and any(u.at > said[0] for u in self.units)
+
+    @property
+    def unsaid(self) -> bool:
+        """It delivered, and afterwards told us for certain that it had not. Where its yes was lost on the way, its no is all that we heard."""
+        said = [c.at for c in self.heard if c.verdict == "FAILED"] + [q.at for q in self.queries if q.verdict == "FAILED"]
+        return bool(said) and any(u.at <= max(said) for u in self.units)
 
 
 @dataclass(frozen=True, slots=True)

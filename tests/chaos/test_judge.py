@@ -437,6 +437,33 @@ def test_who_delivers_and_then_says_no_did_deliver(stage: Stage) -> None:
     assert_green(stage)
 
 
+def _unsaid(stage: Stage) -> None:
+    """Delivered, the answer lost on the way, and then denied: the order fails and its money goes back."""
+    stage.place("PO-8")
+    stage.place_at("R8", 2.0)
+    stage.sold("R8", 2.0, target="t-PO-8")
+    stage.called_back("R8", 2.7, "FAILED")
+    stage.ours("PO-8", "R8", "failed")
+    stage.hook("PO-8", "order.failed", 3)
+    stage.read("PO-8", "failed")
+
+
+def test_a_delivery_that_was_denied_is_the_suppliers_debt(stage: Stage) -> None:
+    good_run(stage)
+    _unsaid(stage)
+    stage.balance(spent=3 * PRICE)
+
+    assert_green(stage)
+
+
+def test_a_delivery_that_was_denied_is_not_charged_for_a_failed_order(stage: Stage) -> None:
+    good_run(stage)
+    _unsaid(stage)
+    stage.balance(spent=4 * PRICE)
+
+    assert broken(list(stage.verdicts().values())) == ["I3"]
+
+
 def test_a_no_that_died_with_its_worker_is_no_lie_to_us(stage: Stage) -> None:
     good_run(stage)
     stage.place("PO-8")

@@ -15,7 +15,7 @@ EXEMPT |= {
 }  # fmt: skip
 # Small tables that every server would hold a copy of, and those about people and processes.
 REFERENCE = {
-    "products", "prices", "product_grants", "channels", "offers", "catalog_version",
+    "products", "prices", "product_grants", "product_barcodes", "catalog_marks", "channels", "offers", "catalog_version",
     "routing_rules", "channel_volumes", "channel_transitions", "route_snapshots", "route_probes", "recon_sources",
     "books", "merchants", "delivery_keys", "statement_keys", "operators", "approvals", "audit_entries", "alarms", "chores",
     "chain_keys", "database_identity", "restores",

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from tests.factories.merchants import keyring_of
 from tests.factories.shop import eventually
 
 from kameng_api.catalog.rules import Snapshot
+from kameng_api.jobs import pulse as pulses
 from kameng_api.jobs.pulse import Pulse
 from kameng_api.kit.db import Database, execute, fetch
 from kameng_api.kit.fresh import Fresh
@@ -135,6 +136,20 @@ async def test_two_processes_that_each_saw_half_agree(fleet: Fleet) -> None:
 
     await eventually(look)
     assert read(one).n > 10 and read(one, "b").n > 25
+
+
+async def test_a_machine_whose_clock_is_ten_minutes_ahead_sees_what_happens_now(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "Ahead":
+            return super().now(tz) + timedelta(minutes=10)
+
+    monkeypatch.setattr(pulses, "datetime", Ahead)
+    monkeypatch.setattr(pulses.time, "time", lambda: Ahead.now().timestamp())
+    one = await fleet.join("ahead", redis=False)
+    assert one.sample()
+    one.tell(attempts(OUTAGE))
+    await eventually(lambda: is_open(one))
 
 
 async def test_a_namesake_is_heard_too(fleet: Fleet) -> None:

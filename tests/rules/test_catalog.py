@@ -289,6 +289,8 @@ def test_what_a_merchant_sees() -> None:
         "unit_price": "0.0090",
         "currency": "CNY",
         "fields": [],
+        "carriers": [],
+        "barcodes": [],
         "stock": "low",
         "status": "on_sale",
     }

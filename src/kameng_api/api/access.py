@@ -12,6 +12,7 @@ READS: Final = "reads"
 WRITES: Final = "writes"
 BATCHES: Final = "batches"
 REVEALS: Final = "reveals"
+NUMBERS: Final = "numbers"
 
 
 _PARAMETER: Final = re.compile(r"\{[^/}]*\}")
@@ -53,10 +54,16 @@ def _endpoint_write(method: str, below: str) -> Access:
 TABLE: Final = (
     _read("/v1/balance", "balance:read"),
     _read("/v1/balance/transactions", "balance:read"),
+    _read("/v1/balance/transactions/export", "balance:read", BATCHES),
+    _read("/v1/balance/alerts", "balance:read"),
+    Access("PUT", "/v1/balance/alerts", WRITES, "webhooks:write", repeatable=False),
     _read("/v1/statements", "balance:read"),
     _read("/v1/statements/{date}", "balance:read"),
     _read("/v1/products", "catalog:read"),
+    _read("/v1/products/changes", "catalog:read"),
     _read("/v1/products/{sku}", "catalog:read"),
+    _read("/v1/numbers/{number}", "catalog:read", NUMBERS),
+    Access("POST", "/v1/scan", WRITES, "orders:write"),
     Access("POST", "/v1/orders", WRITES, "orders:write"),
     _read("/v1/orders", "orders:read"),
     _read("/v1/orders/{order_id}", "orders:read"),
@@ -67,6 +74,17 @@ TABLE: Final = (
     _read("/v1/orders/{order_id}/receipt", "orders:read"),
     _read("/v1/evidence/keys", "orders:read"),
     Access("POST", "/v1/orders/{order_id}/cancel", WRITES, "orders:write"),
+    Access("POST", "/v1/order-batches", BATCHES, "orders:write"),
+    Access("POST", "/v1/order-imports", BATCHES, "orders:write"),
+    _read("/v1/order-imports/template", "orders:read"),
+    _read("/v1/order-batches", "orders:read"),
+    _read("/v1/order-batches/by-merchant-no/{merchant_batch_no}", "orders:read"),
+    _read("/v1/order-batches/{batch_id}", "orders:read"),
+    _read("/v1/order-batches/{batch_id}/items", "orders:read"),
+    _read("/v1/order-batches/{batch_id}/lines/{line_no}", "orders:read"),
+    _read("/v1/order-batches/{batch_id}/results/{which}", "orders:read"),
+    Access("POST", "/v1/order-batches/{batch_id}/confirm", WRITES, "orders:write"),
+    Access("POST", "/v1/order-batches/{batch_id}/cancel", WRITES, "orders:write"),
     _read("/v1/events", "orders:read"),
     _read("/v1/events/{event_id}", "orders:read"),
     _read("/v1/webhook-endpoints", "webhooks:write"),
@@ -81,9 +99,18 @@ TABLE: Final = (
     _endpoint_write("POST", "/{endpoint_id}/ping"),
     _endpoint_write("POST", "/{endpoint_id}/resend"),
     _endpoint_write("POST", "/{endpoint_id}/replay-missing"),
+    _endpoint_write("POST", "/{endpoint_id}/test"),
+    _endpoint_write("POST", "/{endpoint_id}/expire-old-secret"),
+    _read("/v1/webhook-endpoints/{endpoint_id}/health", "webhooks:write"),
+    _read("/v1/webhook-deliveries", "webhooks:write"),
+    Access("POST", "/v1/webhook-deliveries/{delivery_id}/resend", WRITES, "webhooks:write", repeatable=False),
+    Access("POST", "/v1/notify-secret/rotate", WRITES, "webhooks:write", repeatable=False),
+    Access("POST", "/v1/notify-secret/expire-old-secret", WRITES, "webhooks:write", repeatable=False),
     Access("POST", "/v1/test/signature", WRITES, None, repeatable=False, test_only=True),
     Access("POST", "/v1/test/balance", WRITES, "orders:write", repeatable=False, test_only=True),
     Access("POST", "/v1/test/orders/{order_id}/advance", WRITES, "orders:write", repeatable=False, test_only=True),
+    Access("POST", "/v1/test/orders/{order_id}/fast-forward", WRITES, "orders:write", repeatable=False, test_only=True),
+    Access("POST", "/v1/test/orders/{order_id}/webhook", WRITES, "orders:write", repeatable=False, test_only=True),
 )
 
 SIGNATURE_HELP: Final = "/v1/test/signature"

@@ -9,7 +9,9 @@ from redis.asyncio import Redis
 
 from kameng_api.api.access import AccessMap
 from kameng_api.api.limits import Failures, Memory
+from kameng_api.api.lookups import Lookups
 from kameng_api.api.metrics import Metrics
+from kameng_api.api.outcomes import Outcomes
 from kameng_api.api.signature import KeyCache
 from kameng_api.catalog.rules import Snapshot
 from kameng_api.kit.crypto import Keyring
@@ -41,6 +43,8 @@ class Door:
     access: AccessMap
     metrics: Metrics
     connections: Connections
+    lookups: Lookups
+    outcomes: Outcomes
     orders: Gatherer[Place, Placed] = field(init=False)
     callbacks: Gatherer[Arrival, UUID] = field(init=False)
     draining: bool = False

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kameng_api.api import limits, problems, signature
-from kameng_api.api.access import BATCHES, REVEALS, SIGNATURE_HELP, TEST_PREFIX, Access, nowhere
+from kameng_api.api.access import BATCHES, NUMBERS, REVEALS, SIGNATURE_HELP, TEST_PREFIX, Access, nowhere
 from kameng_api.api.deps import Door
 from kameng_api.api.limits import Budget, Verdict
 from kameng_api.api.problems import NothingHappened, RateLimited, Refused
@@ -33,7 +33,11 @@ from kameng_api.operators.errors import TokenInvalid
 MAX_BODY_BYTES: Final = 1_000_000
 MAX_UPLOAD_BYTES: Final = 32_000_000
 """A statement of a supplier, from an address that operators call from."""
+MAX_FILE_BYTES: Final = 10_000_000
+"""An import of a merchant; see `batches.rules`."""
+MAX_BATCH_BYTES: Final = 4_000_000
 BODY_TIMEOUT_S: Final = 20.0
+_LARGE_BODY_TIMEOUT_S: Final = 60.0
 _DRAIN_BYTES: Final = 4 * MAX_BODY_BYTES
 _DRAIN_S: Final = 2.0
 
@@ -43,6 +47,8 @@ _OPEN_BELOW: Final = b"/callbacks/"
 _RESTRICTED: Final = b"/admin/"
 _UPLOADS: Final = b"/admin/v1/reconciliation/files"
 _METRICS: Final = b"/metrics"
+_MOST: Final = {_UPLOADS: MAX_UPLOAD_BYTES, b"/v1/order-imports": MAX_FILE_BYTES, b"/v1/order-batches": MAX_BATCH_BYTES}
+"""How many bytes a body may have, where that is more than MAX_BODY_BYTES."""
 
 # What counts against an address: it could not prove who it is. A used nonce was signed by somebody.
 _FAILURES: Final = frozenset(
@@ -68,7 +74,7 @@ class Visit:
         self._send = send
         self.door = door
         self.path: bytes = scope["raw_path"]
-        self.most = MAX_UPLOAD_BYTES if self.path == _UPLOADS else MAX_BODY_BYTES
+        self.most = _MOST.get(self.path, MAX_BODY_BYTES)
         self.request_id = "req_" + ulid_text(new_ulid())
         scope["kameng.request_id"] = self.request_id
         self.answer_headers: list[tuple[bytes, bytes]] = [(b"request-id", self.request_id.encode())]
@@ -98,12 +104,12 @@ class Visit:
         await response(self.scope, self._receive, self.send)
 
     async def read_body(self, declared: int | None) -> None:
-        """Read the whole body, within `most` bytes and BODY_TIMEOUT_S. Raises Refused, ClientGone."""
+        """Read the whole body, within `most` bytes and a time. Raises Refused, ClientGone."""
         if declared == 0:
             self.body_done = True
         else:
             try:
-                async with asyncio.timeout(BODY_TIMEOUT_S):
+                async with asyncio.timeout(BODY_TIMEOUT_S if self.most <= MAX_BODY_BYTES else _LARGE_BODY_TIMEOUT_S):
                     self.body = await self._read_all()
             except TimeoutError:
                 self.answer_headers.append((b"connection", b"close"))
@@ -306,6 +312,10 @@ async def _admit_signed(visit: Visit, headers: Headers) -> None:
     key = known.key if known is not None else None
     if key is not None:
         _check_key(key, visit, now)
+    elif visit.most > MAX_BODY_BYTES:
+        visit.most = MAX_BODY_BYTES  # nobody whom we know: a large body of theirs is not read
+        if (headers.content_length or 0) > visit.most:
+            raise UnknownKey("no key has this id")
     await visit.read_body(headers.declared)
 
     method: str = scope["method"]
@@ -402,6 +412,8 @@ def _budget(door: Door, rate_class: str, known: Known) -> Budget:
         quota, window_s = settings.rate_batches_per_min, 60
     elif rate_class == REVEALS:
         quota = settings.rate_reveals_per_s
+    elif rate_class == NUMBERS:
+        quota = settings.rate_numbers_per_s
     elif rate_class != "reads":
         quota = key.writes_per_s or settings.rate_writes_per_s
     known.budgets[rate_class] = made = limits.budget(key.key_id, rate_class, quota, window_s)

@@ -208,6 +208,7 @@ _PROBLEM: Final[Mapping[str, Any]] = {
         "retry_after_s": {"type": "integer", "description": "With `after_s`."},
         "server_time": {"type": "integer", "description": "With `timestamp_out_of_window`: our clock, unix seconds."},
         "existing_order_id": {"type": "string", "description": "With `merchant_order_no_conflict`."},
+        "existing_batch_id": {"type": "string", "description": "With `merchant_batch_no_conflict`."},
         "errors": {
             "type": "array",
             "items": {

@@ -49,11 +49,9 @@ def _amount(text: str) -> str:
     return text
 
 
-class OrderBody(WireModel):
-    """What a merchant sends to buy something. Money is a decimal string."""
+class OrderTerms(WireModel):
+    """Everything an order says beside its number and what is bought. Money is a decimal string."""
 
-    merchant_order_no: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-    sku: Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]{1,64}$")]
     quantity: Annotated[int, Field(ge=1, le=100_000)] = 1
     target: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     fields: Annotated[dict[str, Annotated[str, Field(max_length=256)]], Field(max_length=20, default_factory=dict)]
@@ -70,6 +68,13 @@ class OrderBody(WireModel):
         if len(orjson.dumps(value)) > _MAX_METADATA_BYTES:
             raise ValueError(f"at most {_MAX_METADATA_BYTES} bytes")
         return value
+
+
+class OrderBody(OrderTerms):
+    """What a merchant sends to buy something. Money is a decimal string."""
+
+    merchant_order_no: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    sku: Annotated[str, Field(pattern=r"^[A-Za-z0-9._~-]{1,64}$")]
 
 
 class AdvanceBody(WireModel):
@@ -118,29 +123,35 @@ async def place_order(body: OrderBody, request: Request) -> Response:
     **Timeout or 5xx: send the same body again, signed anew, or GET by your own number; never invent a new number.**
     """
     door, caller = door_of(request), caller_of(request)
-    wanted = _request_of(body, door)
-    appraisal = appraise(wanted, caller, door.catalog.current)
+    wanted = request_of(body, body.merchant_order_no, body.sku, door)
+    looked_up = await door.lookups.word_for(door.catalog.current, caller.environment, wanted.sku, wanted.target)
+    appraisal = appraise(wanted, caller, door.catalog.current, looked_up)
     item = Place(caller.book_id, caller.environment, caller.currency, wanted, wanted.fingerprint(), appraisal)
     if body.validate_only:
-        return await _validate(door, caller, item)
+        return await validate(door, caller, item)
     placed = await door.orders.submit(item)
     masked = placed.created and "targets:read" not in caller.scopes
-    content = placed.json if masked else _shown(door, caller, placed.order)
+    return answer(placed, placed.json if masked else shown(door, caller, placed.order))
+
+
+def answer(placed: Placed, content: bytes) -> Response:
+    """201 for an order that this request made, 200 for one that stood already."""
     headers = {"Location": f"/v1/orders/{public_id('ord', placed.order.order_id)}"}
     if not placed.created:
         headers["Idempotent-Replayed"] = "true"
     return Response(content, 201 if placed.created else 200, headers, _JSON)
 
 
-def _request_of(body: OrderBody, door: Door) -> OrderRequest:
+def request_of(body: OrderTerms, merchant_order_no: str, sku: str, door: Door) -> OrderRequest:
+    """Raises Invalid for a `notify_url` that nobody may be called at."""
     if body.notify_url is not None:
         try:
             check_url(body.notify_url, development=door.settings.webhook_development)
         except UrlRefused as refused:
             raise Invalid(errors=[FieldError("/notify_url", "url_refused", str(refused))]) from None
     return OrderRequest(
-        merchant_order_no=body.merchant_order_no,
-        sku=body.sku,
+        merchant_order_no=merchant_order_no,
+        sku=sku,
         quantity=body.quantity,
         target=body.target,
         fields=body.fields,
@@ -152,7 +163,7 @@ def _request_of(body: OrderBody, door: Door) -> OrderRequest:
     )
 
 
-async def _validate(door: Door, caller: Caller, item: Place) -> Response:
+async def validate(door: Door, caller: Caller, item: Place) -> Response:
     """What would happen, without letting it happen."""
     async with door.db.transaction() as tx:
         _, known = await queries.find_by_numbers(tx, [(caller.book_id, item.request.merchant_order_no)])
@@ -164,14 +175,14 @@ async def _validate(door: Door, caller: Caller, item: Place) -> Response:
                 "this merchant_order_no stands for an order with other content",
                 existing_order_id=public_id("ord", existing.order_id),
             )
-        return Response(_shown(door, caller, existing), 200, {"Idempotent-Replayed": "true"}, _JSON)
+        return Response(shown(door, caller, existing), 200, {"Idempotent-Replayed": "true"}, _JSON)
     if isinstance(item.appraisal, Problem):
         raise item.appraisal
     if duplicate:
         raise DuplicateTarget("this target was charged with this product a moment ago; confirm_duplicate overrides")
     if balance.available + balance.credit_limit < item.appraisal.amount:
         raise NotEnoughMoney("the balance does not cover this order")
-    shown = {
+    verdict = {
         "object": "order_validation",
         "valid": True,
         "merchant_order_no": item.request.merchant_order_no,
@@ -181,11 +192,12 @@ async def _validate(door: Door, caller: Caller, item: Place) -> Response:
         "amount": format_amount(item.appraisal.amount),
         "currency": caller.currency,
     }
-    OrderValidation.model_validate(shown)
-    return Response(orjson.dumps(shown), 200, media_type=_JSON)
+    OrderValidation.model_validate(verdict)
+    return Response(orjson.dumps(verdict), 200, media_type=_JSON)
 
 
-def _shown(door: Door, caller: Caller, order: Order) -> bytes:
+def shown(door: Door, caller: Caller, order: Order) -> bytes:
+    """The order as this key may see it."""
     return view_json(order, target=_full_target(door, caller, order))
 
 
@@ -241,7 +253,7 @@ async def get_order_by_merchant_no(
     """One order by your own number."""
     async with door.db.transaction() as tx:
         order = await queries.get_by_number(tx, caller.book_id, merchant_order_no)
-    return Response(_shown(door, caller, order), media_type=_JSON)
+    return Response(shown(door, caller, order), media_type=_JSON)
 
 
 @router.get("/{order_id}", response_model=OrderResource)
@@ -249,7 +261,7 @@ async def get_order(order_id: OrderId, door: InDoor, caller: CalledBy) -> Respon
     """One order as it is now."""
     async with door.db.transaction() as tx:
         order = await queries.get_order(tx, caller.book_id, _order_id(order_id))
-    return Response(_shown(door, caller, order), media_type=_JSON)
+    return Response(shown(door, caller, order), media_type=_JSON)
 
 
 @router.post("/{order_id}/cancel", response_model=OrderResource)
@@ -260,7 +272,7 @@ async def cancel_order(order_id: OrderId, door: InDoor, caller: CalledBy) -> Res
         if await restores.may_have_been_bought(tx, *order.key):
             raise StateConflict("the order may have been dispatched: its supplier is being asked")
     door.doorbell.ring(Lane.WEBHOOK)
-    return Response(_shown(door, caller, order), media_type=_JSON)
+    return Response(shown(door, caller, order), media_type=_JSON)
 
 
 @router.get("/{order_id}/timeline", response_model=Timeline)
@@ -317,4 +329,4 @@ async def advance_order(order_id: OrderId, body: AdvanceBody, door: InDoor, call
             tx, door.keyring, door.catalog.current, caller.book_id, _order_id(order_id), resolution
         )
     door.doorbell.ring(Lane.WEBHOOK)
-    return Response(_shown(door, caller, order), media_type=_JSON)
+    return Response(shown(door, caller, order), media_type=_JSON)

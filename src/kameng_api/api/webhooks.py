@@ -1,6 +1,6 @@
 """Where a merchant wants to be called, what was sent there, and how to have it sent again."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -13,19 +13,31 @@ from kameng_api.api.deps import CalledBy, Door, InDoor
 from kameng_api.api.routes import StrictRoute, WireModel
 from kameng_api.api.wire import Limit, Time
 from kameng_api.kit import paging
-from kameng_api.kit.clock import wire_time, wire_time_or_none
+from kameng_api.kit.clock import utc_now, wire_time, wire_time_or_none
+from kameng_api.kit.db import Tx
 from kameng_api.kit.errors import FieldError, Invalid, NotFound
 from kameng_api.kit.ids import parse_public_id, parse_ulid, public_id, ulid_text
 from kameng_api.kit.public_address import MAX_URL_CHARS, UrlRefused, check_url
+from kameng_api.merchants.rules import Caller
+from kameng_api.orders import queries as orders
 from kameng_api.tasks.rules import Lane
 from kameng_api.webhooks import actions, queries
 from kameng_api.webhooks.events import DELIVERY_PREFIX, ENDPOINT_PREFIX, EVENT_PREFIX, EVENT_TYPES
 from kameng_api.webhooks.queries import LoggedDelivery
-from kameng_api.webhooks.rules import MAX_ENDPOINTS, State
+from kameng_api.webhooks.rules import MAX_ENDPOINTS, SECRET_OVERLAP, State
+from kameng_api.webhooks.samples import has_sample
 
 router = APIRouter(prefix="/v1/webhook-endpoints", route_class=StrictRoute, tags=["webhooks"])
 
+deliveries_router = APIRouter(prefix="/v1/webhook-deliveries", route_class=StrictRoute, tags=["webhooks"])
+
 _LIST: Final = "webhook-endpoints/deliveries"
+_HEALTH_OF: Final = 1_000
+_HEALTH_WINDOW: Final = timedelta(hours=24)
+_MISSING_COUNTED: Final = 10_000
+_COUNTED: Final = ("deliveries", "delivered", "pending", "given_up", "held", "attempts", "p50_ms", "p95_ms", "missing")
+_CLOCKS_APART: Final = timedelta(minutes=1)
+"""An event is looked for so far around the moment of which it tells."""
 _BY_MERCHANT: Final = "by_merchant"
 
 Url = Annotated[
@@ -94,6 +106,15 @@ class ReplayMissing(WireModel):
     since: Annotated[str, StringConstraints(max_length=40)] | None = Field(
         None, description="RFC 3339; only what should have been sent since then.", examples=["2026-11-20T00:00:00Z"]
     )
+    until: Annotated[str, StringConstraints(max_length=40)] | None = Field(
+        None, description="RFC 3339; only what should have been sent before then.", examples=["2026-11-21T00:00:00Z"]
+    )
+
+
+class TestSend(WireModel):
+    __test__ = False
+
+    type: Annotated[str, StringConstraints(max_length=64)] = Field(description="Any event type.", examples=["order.succeeded"])
 
 
 class Resent(BaseModel):
@@ -116,11 +137,16 @@ class Attempt(BaseModel):
 
 
 class Delivery(BaseModel):
-    """One event for this endpoint, and every attempt to send it that is still on record (30 days)."""
+    """One event for one receiver, and every attempt to send it that is still on record (30 days)."""
 
     id: str = Field(examples=["whd_01JD0000000000000000000011"])
     event_id: str
     event_type: str | None
+    endpoint_id: str | None = Field(description="null: the `notify_url` of an order.", examples=["whe_01JD0000000000000000000007"])
+    notify_url: str | None
+    test: bool = Field(description="Sent on trial: nothing of it happened.")
+    body_sha256: str | None = Field(description="Lower-case hex of the bytes that every attempt sends; null once the event is no longer kept.")
+    body_bytes: int | None
     state: str = Field(description="`pending`, `delivered`, `given_up` (every retry failed) or `held` (endpoint disabled).")
     attempts: int = Field(description="In the present round of retries.")
     created_at: Time
@@ -131,6 +157,27 @@ class Delivery(BaseModel):
 class Deliveries(BaseModel):
     items: list[Delivery]
     next_cursor: str | None
+
+
+class EndpointHealth(BaseModel):
+    """How the endpoint has answered lately."""
+
+    endpoint_id: str = Field(examples=["whe_01JD0000000000000000000007"])
+    status: str
+    since: Time = Field(description="Events from then on were looked at.")
+    deliveries: int = Field(description=f"At most the newest {_HEALTH_OF}.")
+    delivered: int
+    pending: int
+    given_up: int
+    held: int
+    attempts: int
+    success_rate: str | None = Field(description="Share of the attempts that were answered 2xx; null without any.", examples=["0.9975"])
+    p50_ms: int | None
+    p95_ms: int | None
+    last_error: Attempt | None
+    last_success_at: Time | None
+    failures: int = Field(description="Failed calls since the last success.")
+    missing: int = Field(description=f"What replay-missing would send, of any age; counted up to {_MISSING_COUNTED}.")
 
 
 # --- endpoints ---------------------------------------------------------------------------------------------------------
@@ -219,6 +266,37 @@ async def rotate_secret(door: InDoor, caller: CalledBy, endpoint_id: EndpointId)
     return JSONResponse({**_show(made), "secret": secret}, headers=_PRIVATE)
 
 
+@router.post(
+    "/{endpoint_id}/expire-old-secret", response_model=Endpoint, summary="End the overlap of two secrets",
+    description="From now on only the newest secret signs. Call it as soon as your receiver knows the new one, at once when the old one leaked.",
+)  # fmt: skip
+async def expire_old_secret(door: InDoor, caller: CalledBy, endpoint_id: EndpointId) -> Any:
+    known = _id_of(endpoint_id)
+    async with door.db.transaction() as tx:
+        return _show(await actions.drop_old_secret(tx, caller.book_id, known))
+
+
+@router.get(
+    "/{endpoint_id}/health", response_model=EndpointHealth, summary="How an endpoint answers",
+    description=f"Of the events of the last 24 hours, the newest {_HEALTH_OF} deliveries and all attempts for them.",
+)  # fmt: skip
+async def get_health(door: InDoor, caller: CalledBy, endpoint_id: EndpointId) -> Any:
+    known, since = _id_of(endpoint_id), utc_now() - _HEALTH_WINDOW
+    async with door.db.transaction() as tx:
+        found = await queries.get_endpoint(tx, caller.book_id, known)
+        seen = await queries.measure(tx, caller.book_id, known, since=since, newest=_HEALTH_OF, most_missing=_MISSING_COUNTED)
+    return {
+        "endpoint_id": endpoint_id,
+        "status": found.status,
+        "since": wire_time(since),
+        **{name: getattr(seen, name) for name in _COUNTED},
+        "success_rate": f"{seen.succeeded / seen.attempts:.4f}" if seen.attempts else None,
+        "last_error": None if seen.last_error is None else _show_attempt(seen.last_error),
+        "last_success_at": wire_time_or_none(found.last_success_at),
+        "failures": found.failures,
+    }
+
+
 # --- what is sent ------------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +311,22 @@ async def ping_endpoint(door: InDoor, caller: CalledBy, endpoint_id: EndpointId)
         await actions.ping(tx, found)
     door.doorbell.ring(Lane.WEBHOOK)
     return _show(found)
+
+
+@router.post(
+    "/{endpoint_id}/test", status_code=202, response_model=Resent, summary="Send a sample event of any type",
+    description="With realistic content about things that do not exist, marked `\"test\":true`; signed, logged and retried like any event. Only "
+    "this endpoint hears it, whatever its event types, and GET /v1/events does not list it.",
+)  # fmt: skip
+async def send_test_event(wanted: TestSend, door: InDoor, caller: CalledBy, endpoint_id: EndpointId) -> Any:
+    known = _id_of(endpoint_id)
+    if not has_sample(wanted.type):
+        raise Invalid(errors=[FieldError("/type", "unknown_event_type", "there is no such event type")])
+    async with door.db.transaction() as tx:
+        found = await queries.get_endpoint(tx, caller.book_id, known, lock=True)
+        event_id, delivery_id = await actions.send_sample(tx, found, wanted.type)
+    door.doorbell.ring(Lane.WEBHOOK)
+    return {"delivery_id": public_id(DELIVERY_PREFIX, delivery_id), "event_id": public_id(EVENT_PREFIX, event_id)}
 
 
 @router.post("/{endpoint_id}/resend", status_code=202, response_model=Resent, summary="Send one event again")
@@ -251,11 +345,18 @@ async def resend_event(wanted: Resend, door: InDoor, caller: CalledBy, endpoint_
     description="Everything given up, or held while the endpoint was disabled. Same ids, same bytes.",
 )  # fmt: skip
 async def replay_missing(wanted: ReplayMissing, door: InDoor, caller: CalledBy, endpoint_id: EndpointId) -> Any:
-    known, since = _id_of(endpoint_id), _time_of(wanted.since)
+    known, since, until = _id_of(endpoint_id), _time_of(wanted.since, "since"), _time_of(wanted.until, "until")
     async with door.db.transaction() as tx:
-        replayed, more = await actions.replay_missing(tx, caller.book_id, known, since)
+        replayed, more = await actions.replay_missing(tx, caller.book_id, known, since, until)
     door.doorbell.ring(Lane.WEBHOOK)
     return {"replayed": replayed, "more": more}
+
+
+StateFilter = Annotated[State | None, Query(description="Only those in this state.")]
+TypeFilter = Annotated[str | None, Query(max_length=64, description="Only events of this type.")]
+EventFilter = Annotated[str | None, Query(max_length=64, description="Only of this event.", examples=["evt_01JD0000000000000000000042"])]
+OrderFilter = Annotated[str | None, Query(max_length=64, description="Only of events of this order.", examples=["ord_01JD0000000000000000000009"])]
+Cursor = Annotated[str | None, Query(max_length=1024)]
 
 
 @router.get("/{endpoint_id}/deliveries", response_model=Deliveries, summary="Attempts log, newest event first")
@@ -263,24 +364,119 @@ async def list_deliveries(
     door: InDoor,
     caller: CalledBy,
     endpoint_id: EndpointId,
-    state: Annotated[State | None, Query(description="Only those in this state.")] = None,
+    state: StateFilter = None,
+    event_type: TypeFilter = None,
+    event_id: EventFilter = None,
+    order_id: OrderFilter = None,
     limit: Limit = 20,
-    cursor: Annotated[str | None, Query(max_length=1024)] = None,
+    cursor: Cursor = None,
 ) -> Any:
-    known = _id_of(endpoint_id)
-    key, context = door.keyring.derive("cursors"), (_LIST, str(caller.book_id), endpoint_id, state or "")
+    async with door.db.transaction() as tx:
+        await queries.get_endpoint(tx, caller.book_id, _id_of(endpoint_id))
+    return await _deliveries(door, caller, endpoint_id, (state, event_type, event_id, order_id), limit, cursor)
+
+
+@deliveries_router.get(
+    "", response_model=Deliveries, summary="Find deliveries by event or order, newest event first",
+    description="To every endpoint, deleted ones too, and to the `notify_url` of orders.",
+)  # fmt: skip
+async def find_deliveries(
+    door: InDoor,
+    caller: CalledBy,
+    state: StateFilter = None,
+    event_type: TypeFilter = None,
+    event_id: EventFilter = None,
+    order_id: OrderFilter = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+) -> Any:
+    return await _deliveries(door, caller, None, (state, event_type, event_id, order_id), limit, cursor)
+
+
+@deliveries_router.post("/{delivery_id}/resend", status_code=202, response_model=Resent, summary="Send one delivery again")
+async def resend_delivery(
+    door: InDoor, caller: CalledBy, delivery_id: Annotated[str, Path(max_length=64, examples=["whd_01JD0000000000000000000011"])]
+) -> Any:
+    known = parse_public_id(DELIVERY_PREFIX, delivery_id)
+    if known is None:
+        raise NotFound("no such delivery")
+    async with door.db.transaction() as tx:
+        event_id = await actions.resend_delivery(tx, caller.book_id, known)
+    door.doorbell.ring(Lane.WEBHOOK)
+    return {"delivery_id": delivery_id, "event_id": public_id(EVENT_PREFIX, event_id)}
+
+
+async def _deliveries(
+    door: Door, caller: Caller, endpoint_id: str | None, filters: tuple[State | None, str | None, str | None, str | None], limit: int,
+    cursor: str | None,
+) -> dict[str, Any]:  # fmt: skip
+    state, event_type, event_id, order_id = filters
+    if event_type is not None and event_type not in EVENT_TYPES:
+        raise Invalid(errors=[FieldError("/query/event_type", "unknown_event_type", "there is no such event type")])
+    key, context = door.keyring.derive("cursors"), (_LIST, str(caller.book_id), endpoint_id or "", *(part or "" for part in filters))
     before = parse_ulid(paging.decode(key, cursor, context)[0]) if cursor is not None else None
     async with door.db.transaction() as tx:
-        await queries.get_endpoint(tx, caller.book_id, known)
-        found = await queries.list_deliveries(
-            tx, caller.book_id, known, state=state, before=before, limit=limit + 1
-        )
+        events = await _events_of(tx, caller, event_id, order_id)
+        wanted = queries.Wanted(None if endpoint_id is None else _id_of(endpoint_id), state, event_type, events)
+        found = await queries.list_deliveries(tx, caller.book_id, wanted, before=before, limit=limit + 1)
     shown = found[:limit]
     more = len(found) > limit
     return {
         "items": [_show_delivery(d) for d in shown],
         "next_cursor": paging.encode(key, [ulid_text(shown[-1].delivery_id)], context) if more else None,
     }
+
+
+async def _events_of(tx: Tx, caller: Caller, event_id: str | None, order_id: str | None) -> tuple[UUID, ...] | None:
+    """The events that are asked for; None: any. Raises NotFound for an order that is not the caller's."""
+    asked: set[UUID] | None = None
+    if event_id is not None:
+        known = parse_public_id(EVENT_PREFIX, event_id)
+        asked = set() if known is None else {known}
+    if order_id is not None:
+        of_order = set(await events_of_order(tx, caller.book_id, order_id))
+        asked = of_order if asked is None else asked & of_order
+    return None if asked is None else tuple(sorted(asked))
+
+
+async def events_of_order(tx: Tx, book_id: int, order_id: str) -> list[UUID]:
+    """By version. Raises NotFound."""
+    known = parse_public_id("ord", order_id)
+    if known is None:
+        raise NotFound("no such order")
+    order = await orders.get_order(tx, book_id, known)
+    refunds = await orders.list_refunds(tx, book_id, known)
+    spans = [(order.created_at, order.completed_at or utc_now()), *((r.created_at, r.created_at) for r in refunds)]
+    return await queries.list_events_of_order(tx, book_id, known, [(a - _CLOCKS_APART, b + _CLOCKS_APART) for a, b in spans])
+
+
+# --- the secret of notify_url ------------------------------------------------------------------------------------------
+
+notify_router = APIRouter(prefix="/v1/notify-secret", route_class=StrictRoute, tags=["webhooks"])
+
+
+class NotifySecret(BaseModel):
+    """What signs calls to the `notify_url` of orders."""
+
+    secret: str = Field(description="Shown this once.", examples=["whsec_…"])
+    old_secret_until: Time = Field(description="Until then each call also carries the old secret's signature.")
+
+
+@notify_router.post(
+    "/rotate", response_model=NotifySecret, summary="Rotate the secret of notify_url calls",
+    description="Shows a new one, made by this call; the old one signs beside it for 24 hours.",
+)  # fmt: skip
+async def rotate_notify_secret(door: InDoor, caller: CalledBy) -> Response:
+    async with door.db.transaction() as tx:
+        secret = await actions.rotate_notify_secret(tx, door.keyring, caller.book_id)
+    return JSONResponse({"secret": secret, "old_secret_until": wire_time(utc_now() + SECRET_OVERLAP)}, headers=_PRIVATE)
+
+
+@notify_router.post("/expire-old-secret", status_code=204, summary="End the overlap of two notify_url secrets")
+async def expire_old_notify_secret(door: InDoor, caller: CalledBy) -> Response:
+    async with door.db.transaction() as tx:
+        await actions.drop_old_notify_secret(tx, caller.book_id)
+    return Response(status_code=204)
 
 
 # --- in and out --------------------------------------------------------------------------------------------------------
@@ -320,7 +516,7 @@ def _refuse_nulls(changed: ChangedEndpoint) -> None:
         raise Invalid(errors=wrong)
 
 
-def _time_of(text: str | None) -> datetime | None:
+def _time_of(text: str | None, name: str) -> datetime | None:
     if text is None:
         return None
     try:
@@ -328,7 +524,7 @@ def _time_of(text: str | None) -> datetime | None:
     except ValueError:
         at = None
     if at is None or at.tzinfo is None:
-        raise Invalid(errors=[FieldError("/since", "not_a_time", "write it as 2026-11-20T00:00:00Z")])
+        raise Invalid(errors=[FieldError(f"/{name}", "not_a_time", "write it as 2026-11-20T00:00:00Z")])
     return at
 
 
@@ -354,12 +550,18 @@ def _show_delivery(delivery: LoggedDelivery) -> dict[str, Any]:
         "id": public_id(DELIVERY_PREFIX, delivery.delivery_id),
         "event_id": public_id(EVENT_PREFIX, delivery.event_id),
         "event_type": delivery.event_type,
+        "endpoint_id": None if delivery.endpoint_id is None else public_id(ENDPOINT_PREFIX, delivery.endpoint_id),
+        "notify_url": delivery.notify_url,
+        "test": delivery.sample,
+        "body_sha256": delivery.body_sha256,
+        "body_bytes": delivery.body_bytes,
         "state": delivery.state,
         "attempts": delivery.attempts,
         "created_at": wire_time(delivery.created_at),
         "delivered_at": wire_time_or_none(delivery.delivered_at),
-        "log": [
-            {"at": wire_time(a.at), "took_ms": a.took_ms, "http_status": a.http_status, "trouble": a.trouble}
-            for a in delivery.log
-        ],
+        "log": [_show_attempt(a) for a in delivery.log],
     }
+
+
+def _show_attempt(one: queries.Attempt) -> dict[str, Any]:
+    return {"at": wire_time(one.at), "took_ms": one.took_ms, "http_status": one.http_status, "trouble": one.trouble}

@@ -12,11 +12,20 @@ from uuid import UUID
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from kameng_api.catalog import definitions, hand_definitions, queries, rules
-from kameng_api.catalog.errors import ChannelExists, ChannelUnknown, IdentityFixed
+from kameng_api.catalog import barcodes, changes, definitions, hand_definitions, queries, rules
+from kameng_api.catalog.errors import BarcodeTaken, ChannelExists, ChannelUnknown, IdentityFixed
 from kameng_api.catalog.hand import Allow, Pin, Rule, write_facts
 from kameng_api.catalog.rules import Channel, Offer, Price, Product
-from kameng_api.catalog.tables import catalog_version, channels, offers, prices, product_grants, products, routing_rules
+from kameng_api.catalog.tables import (
+    catalog_version,
+    channels,
+    offers,
+    prices,
+    product_barcodes,
+    product_grants,
+    products,
+    routing_rules,
+)
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Tx, execute, fetch
 from kameng_api.kit.errors import FieldError, Invalid
@@ -111,6 +120,33 @@ async def set_grants(tx: Tx, sku: str, merchant_ids: Sequence[UUID]) -> None:
             await tx.execute(insert(product_grants), [{"sku": sku, "merchant_id": one} for one in wanted])
 
 
+async def set_barcodes(tx: Tx, sku: str, wanted: Sequence[str]) -> None:
+    """These barcodes mean the SKU, and no others. Raises ProductUnknown, Invalid, BarcodeTaken."""
+    _refuse(definitions.check_barcodes(wanted))
+    shown = {barcodes.key_of(one): one for one in wanted}
+    async with _change(tx, [sku]):
+        await queries.get_product(tx, sku)
+        taken = select(product_barcodes.c.shown, product_barcodes.c.sku).where(product_barcodes.c.barcode.in_(shown), product_barcodes.c.sku != sku)
+        if (other := (await tx.execute(taken.limit(1))).one_or_none()) is not None:
+            raise BarcodeTaken(f"{other.shown} means {other.sku}", sku=other.sku)
+        await tx.execute(delete(product_barcodes).where(product_barcodes.c.sku == sku))
+        if shown:
+            rows = [{"barcode": key, "sku": sku, "shown": one} for key, one in shown.items()]
+            await tx.execute(insert(product_barcodes), rows)
+
+
+@asynccontextmanager
+async def level_change(tx: Tx, merchant_id: UUID) -> AsyncIterator[None]:
+    """Around a merchant's move to another price level: its change feed names afterwards what it sees differently.
+
+    No webhooks: one for each product would be thousands at once.
+    """
+    version = await _bump(tx)  # first: the level read next is the one that nobody else is changing
+    old = [reader for reader in await queries.list_readers(tx, suspended=True) if reader.merchant_id == merchant_id]
+    yield
+    await changes.record_level(tx, version, old, await queries.load_snapshot(tx))
+
+
 async def _check_merchants(tx: Tx, merchant_ids: Sequence[UUID], pointer: str) -> None:
     [row] = await fetch(tx, "SELECT count(*) AS n FROM merchants WHERE merchant_id = ANY ($1::uuid[])", merchant_ids)
     if row["n"] != len(merchant_ids):
@@ -187,7 +223,8 @@ async def set_channel_status(tx: Tx, channel_id: str, status: str) -> None:
     """A disabled channel gets no new orders; open ones are still looked up. Raises ChannelUnknown, Invalid."""
     if status not in rules.SWITCH:
         raise _invalid("/status", "unknown_value", " | ".join(rules.SWITCH))
-    async with _change(tx, []):
+    sold = (await tx.execute(select(offers.c.sku).where(offers.c.channel_id == channel_id))).scalars()
+    async with _stock_change(tx, sorted(sold)):
         statement = update(channels).where(channels.c.channel_id == channel_id)
         if not (await tx.execute(statement.values(status=status, updated_at=func.now()))).rowcount:
             raise ChannelUnknown("no channel has this id")
@@ -226,6 +263,11 @@ async def set_offer(tx: Tx, offer: Offer) -> bool:
     return new
 
 
+_STOCK_DIFFERS = """
+SELECT DISTINCT o.sku FROM offers o JOIN unnest($2::text[], $3::int[]) AS k (product_code, stock) ON o.product_code = k.product_code
+WHERE o.channel_id = $1 AND o.stock IS DISTINCT FROM k.stock ORDER BY o.sku
+"""
+
 _STOCK = """
 UPDATE offers o SET stock = k.stock, updated_at = now()
 FROM unnest($2::text[], $3::int[]) AS k (product_code, stock)
@@ -237,10 +279,12 @@ async def record_stock(tx: Tx, channel_id: str, stock: Sequence[tuple[str, int |
     """What the supplier has: (its product code, units or None when it does not tell). Returns offers changed."""
     ordered = sorted(stock, key=lambda pair: pair[0])
     await fetch(tx, "SELECT 1 FROM catalog_version FOR UPDATE")
-    changed = await execute(tx, _STOCK, channel_id, [code for code, _ in ordered], [units for _, units in ordered])
-    if changed:
-        await _bump(tx)
-    return changed
+    told = channel_id, [code for code, _ in ordered], [units for _, units in ordered]
+    skus = [row["sku"] for row in await fetch(tx, _STOCK_DIFFERS, *told)]
+    if not skus:
+        return 0
+    async with _stock_change(tx, skus):
+        return await execute(tx, _STOCK, *told)
 
 
 _QUOTES = """
@@ -329,12 +373,26 @@ async def _change(tx: Tx, skus: Sequence[str]) -> AsyncIterator[None]:
         return
     after = await queries.load_snapshot(tx, skus)
     known = [sku for sku in skus if sku in after.products]
-    changes = rules.find_changes(before, after, known, await queries.list_readers(tx))
-    if changes:
+    await changes.record_shared(tx, version, before, after, known)
+    seen = rules.find_changes(before, after, known, await queries.list_readers(tx, suspended=True))
+    if seen:
+        await changes.record_own(tx, version, seen)
+        active = {reader.book_id for reader in await queries.list_readers(tx)}
+        heard = [change for change in seen if change.reader.book_id in active]
         await outbox.record(
             tx,
-            [fact_of(change.reader.book_id, change.type, change.sku, version, change.view) for change in changes],
+            [fact_of(change.reader.book_id, change.type, change.sku, version, change.view) for change in heard],
         )
+
+
+@asynccontextmanager
+async def _stock_change(tx: Tx, skus: Sequence[str]) -> AsyncIterator[None]:
+    """Around a change after which nothing but the stock of these SKUs can look different."""
+    version = await _bump(tx)
+    before = await queries.load_snapshot(tx, skus) if skus else None
+    yield
+    if before is not None:
+        await changes.record_shared(tx, version, before, await queries.load_snapshot(tx, skus), skus)
 
 
 async def _bump(tx: Tx) -> int:

@@ -4,7 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from kameng_api.catalog import rules
+from kameng_api.catalog import barcodes, rules
+from kameng_api.catalog.checksums import KINDS
+from kameng_api.catalog.numbers import ALLOWED, CARRIERS
 from kameng_api.catalog.rules import Channel, FormField, Offer, Price, Product
 from kameng_api.kit.errors import FieldError
 from kameng_api.kit.money import LARGEST, format_amount
@@ -44,7 +46,32 @@ def check_product(product: Product) -> list[FieldError]:
         (_target_fits(product), "/target_kind", "unknown_value", "mobile or account for top-ups, none for card codes"),
     )
     errors = [FieldError(pointer, code, detail) for holds, pointer, code, detail in checks if not holds]
-    return errors + _check_face(product) + _check_fields(product.fields)
+    return errors + _check_face(product) + _check_fields(product.fields) + _check_carriers(product)
+
+
+def _check_carriers(product: Product) -> list[FieldError]:
+    if not product.carriers:
+        return []
+    if product.target_kind != "mobile":
+        return [FieldError("/carriers", "not_allowed", "only products for mobile numbers name carriers")]
+    if not set(product.carriers) <= set(ALLOWED) or not set(product.carriers) & set(CARRIERS):
+        return [FieldError("/carriers", "unknown_value", f"some of {', '.join(CARRIERS)}, and virtual beside them")]
+    return [] if len(set(product.carriers)) == len(product.carriers) else [FieldError("/carriers", "duplicate", "each once")]
+
+
+def check_barcodes(wanted: Sequence[str]) -> list[FieldError]:
+    """What is wrong with a product's barcodes."""
+    if len(wanted) > barcodes.MOST:
+        return [FieldError("/barcodes", "too_long", f"at most {barcodes.MOST}")]
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    for n, one in enumerate(wanted):
+        if not barcodes.is_barcode(one):
+            errors.append(FieldError(f"/barcodes/{n}", "format", f"1–{barcodes.LONGEST} printable characters"))
+        elif barcodes.key_of(one) in seen:
+            errors.append(FieldError(f"/barcodes/{n}", "duplicate", "the same barcode again"))
+        seen.add(barcodes.key_of(one))
+    return errors
 
 
 def _target_fits(product: Product) -> bool:
@@ -87,6 +114,10 @@ def _check_fields(fields: Sequence[FormField]) -> list[FieldError]:
             errors.append(FieldError(f"{at}/label", "format", "1–64 printable characters"))
         if not 1 <= wanted.max_length <= _MAX_FIELD_LENGTH:
             errors.append(FieldError(f"{at}/max_length", "out_of_range", f"1 to {_MAX_FIELD_LENGTH}"))
+        if not 0 <= wanted.min_length <= wanted.max_length:
+            errors.append(FieldError(f"{at}/min_length", "out_of_range", "0 to max_length"))
+        if wanted.checksum is not None and wanted.checksum not in KINDS:
+            errors.append(FieldError(f"{at}/checksum", "unknown_value", " | ".join(KINDS)))
         if wanted.pattern is not None and not _compiles(wanted.pattern):
             errors.append(FieldError(f"{at}/pattern", "format", f"a regular expression of at most {_MAX_PATTERN}"))
         seen.add(wanted.name)

@@ -8,6 +8,7 @@ Problem
 ├── Invalid               validation_failed   a definition that cannot be sold; raised with pointers
 └── StateConflict
     ├── IdentityFixed     state_conflict      what a SKU is may not change under those who sell it
+    ├── BarcodeTaken      state_conflict      a barcode means one SKU
     └── ChannelExists     state_conflict      a channel id names one connection for ever
 """
 
@@ -28,6 +29,10 @@ class RuleUnknown(NotFound):
 
 class IdentityFixed(StateConflict):
     """Type, currency, face value and target of a SKU stay what they were; sell the other thing under another SKU."""
+
+
+class BarcodeTaken(StateConflict):
+    """Another SKU has this barcode."""
 
 
 class ChannelExists(StateConflict):

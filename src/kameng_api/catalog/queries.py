@@ -9,13 +9,22 @@ from sqlalchemy import RowMapping, Table, func, select
 from kameng_api.catalog import hand, rules
 from kameng_api.catalog.errors import ChannelUnknown, ProductUnknown, RuleUnknown
 from kameng_api.catalog.rules import Channel, FormField, Offer, Price, PriceList, Product, Reader, Snapshot
-from kameng_api.catalog.tables import catalog_version, channels, offers, prices, product_grants, products, routing_rules
+from kameng_api.catalog.tables import (
+    catalog_version,
+    channels,
+    offers,
+    prices,
+    product_barcodes,
+    product_grants,
+    products,
+    routing_rules,
+)
 from kameng_api.kit.db import Tx, fetch
 
 _READERS = """
 SELECT b.book_id, b.environment, m.merchant_id, m.level, m.currency
 FROM merchants m JOIN books b ON b.merchant_id = m.merchant_id
-WHERE m.status = 'active' ORDER BY b.book_id
+WHERE m.status = 'active' OR $1 ORDER BY b.book_id
 """
 
 
@@ -39,6 +48,11 @@ async def load_snapshot(tx: Tx, skus: Sequence[str] | None = None) -> Snapshot:
     granted: dict[str, set[UUID]] = {}
     for row in await _rows(tx, product_grants, skus):
         granted.setdefault(row["sku"], set()).add(row["merchant_id"])
+    codes: dict[str, list[str]] = {}
+    barcodes: dict[str, str] = {}
+    for row in await _rows(tx, product_barcodes, skus):
+        barcodes[row["barcode"]] = row["sku"]
+        codes.setdefault(row["sku"], []).append(row["shown"])
     # A row of a product or channel that was added after the statement above is left to the next load.
     return Snapshot(
         version=version,
@@ -52,6 +66,8 @@ async def load_snapshot(tx: Tx, skus: Sequence[str] | None = None) -> Snapshot:
         channels=listed,
         grants={sku: frozenset(merchants) for sku, merchants in granted.items()},
         hand=hand.gather(await list_rules(tx)),
+        barcodes=barcodes,
+        barcodes_of={sku: tuple(shown) for sku, shown in codes.items()},
     )
 
 
@@ -64,7 +80,8 @@ async def _rows(tx: Tx, table: Table, skus: Sequence[str] | None) -> Sequence[Ro
 
 def _product(row: RowMapping) -> Product:
     fields = tuple(FormField(**wanted) for wanted in row["fields"])
-    return Product(**{**row, "fields": fields, "environments": frozenset(row["environments"])})
+    parts = {"fields": fields, "environments": frozenset(row["environments"]), "carriers": tuple(row["carriers"])}
+    return Product(**{**row, **parts})
 
 
 def _offer(row: RowMapping) -> Offer:
@@ -90,9 +107,9 @@ def _price_lists(known: Mapping[str, Product], rows: Iterable[RowMapping]) -> di
     return {sku: PriceList(everybody.get(sku), levels.get(sku, {}), merchants.get(sku, {})) for sku in skus}
 
 
-async def list_readers(tx: Tx) -> list[Reader]:
-    """Both books of every active merchant: who hears of changes."""
-    return [Reader(**dict(row)) for row in await fetch(tx, _READERS)]
+async def list_readers(tx: Tx, *, suspended: bool = False) -> list[Reader]:
+    """Both books of every active merchant: who hears of changes. `suspended`: of the others too, who will look when they are back."""
+    return [Reader(**dict(row)) for row in await fetch(tx, _READERS, suspended)]
 
 
 async def find_product(tx: Tx, sku: str) -> Product | None:
@@ -122,6 +139,12 @@ async def list_prices(tx: Tx, sku: str) -> list[Mapping[str, Any]]:
     """Rows of `prices` for one SKU: everybody first, then levels, then merchants."""
     order = (prices.c.merchant_id.nulls_first(), prices.c.level.nulls_first())
     return [dict(r) for r in (await tx.execute(select(prices).where(prices.c.sku == sku).order_by(*order))).mappings()]
+
+
+async def list_barcodes(tx: Tx, sku: str) -> list[str]:
+    """As they are printed, in the order of their one spelling."""
+    statement = select(product_barcodes.c.shown).where(product_barcodes.c.sku == sku)
+    return list((await tx.execute(statement.order_by(product_barcodes.c.barcode))).scalars())
 
 
 async def list_grants(tx: Tx, sku: str) -> list[UUID]:

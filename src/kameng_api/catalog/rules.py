@@ -11,7 +11,10 @@ from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
+from kameng_api.catalog import numbers
+from kameng_api.catalog.checksums import KINDS
 from kameng_api.catalog.hand import Hand
+from kameng_api.catalog.numbers import NumberWord
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.errors import FieldError
 from kameng_api.kit.money import at_rate, format_amount, parse_amount
@@ -37,6 +40,9 @@ class FormField:
     required: bool = True
     pattern: str | None = None
     max_length: int = 64
+    min_length: int = 0
+    checksum: str | None = None
+    """One of `checksums.KINDS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,8 @@ class Product:
     duplicate_window_s: int = 0
     allow_below_cost: bool = False
     refund_on_reversal: bool = True
+    carriers: tuple[str, ...] = ()
+    """Of `numbers.ALLOWED`; a mobile product is sold to numbers of these only. Empty: to any."""
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
@@ -131,6 +139,10 @@ class Snapshot:
     channels: Mapping[str, Channel] = field(default_factory=dict)
     grants: Mapping[str, frozenset[UUID]] = field(default_factory=dict)
     hand: Hand = field(default_factory=Hand)
+    barcodes: Mapping[str, str] = field(default_factory=dict)
+    """Key of a barcode (`barcodes.key_of`) → SKU."""
+    barcodes_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """SKU → its barcodes as they are printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,11 +289,34 @@ def check_form(product: Product, fields: Mapping[str, str]) -> list[FieldError]:
         if value is None:
             if wanted.required:
                 errors.append(FieldError(pointer, "required", f"{wanted.label} is needed"))
+        elif len(value) < wanted.min_length:
+            errors.append(FieldError(pointer, "too_short", f"at least {wanted.min_length} characters"))
         elif len(value) > wanted.max_length:
             errors.append(FieldError(pointer, "too_long", f"at most {wanted.max_length} characters"))
         elif wanted.pattern is not None and not compiled(wanted.pattern).fullmatch(value):
             errors.append(FieldError(pointer, "pattern", f"does not look like {wanted.label}"))
+        elif wanted.checksum is not None and not KINDS[wanted.checksum](value):
+            errors.append(FieldError(pointer, "checksum", f"the check digit of {wanted.label} does not fit: it is mistyped"))
     return errors
+
+
+_MOBILE: Final = re.compile(r"1[0-9]{10}")
+
+
+def check_mobile(target: str) -> bool:
+    """Eleven digits of a mobile number of mainland China."""
+    return _MOBILE.fullmatch(target) is not None
+
+
+def check_carrier(product: Product, target: str | None, looked_up: NumberWord | None) -> FieldError | None:
+    """What is wrong with the carrier of a well-formed mobile target. `looked_up` is better known than the prefix, when somebody was asked."""
+    if not product.carriers or product.target_kind != "mobile" or target is None:
+        return None
+    word = looked_up if looked_up is not None else numbers.of_mobile(target)
+    if numbers.may_charge(product.carriers, word):
+        return None
+    kind = f"{word.carrier} (virtual operator)" if word.virtual else f"{word.carrier}"
+    return FieldError("/target", "carrier", f"a number of {kind}; this product is for {', '.join(product.carriers)}")
 
 
 @lru_cache(maxsize=1024)
@@ -325,6 +360,8 @@ def public_view(snapshot: Snapshot, product: Product, reader: Reader) -> dict[st
     return view | {
         "currency": product.currency,
         "fields": [form_field(wanted) for wanted in product.fields],
+        "carriers": list(product.carriers),
+        "barcodes": list(snapshot.barcodes_of.get(product.sku, ())),
         "stock": stock_word(snapshot, product.sku, reader.environment),
         "status": visible_status(snapshot, product.sku, reader),
     }
@@ -338,7 +375,15 @@ def form_field(wanted: FormField) -> dict[str, Any]:
         "required": wanted.required,
         "pattern": wanted.pattern,
         "max_length": wanted.max_length,
+        "min_length": wanted.min_length,
+        "checksum": wanted.checksum,
     }
+
+
+def details(snapshot: Snapshot, sku: str) -> tuple[Any, ...]:
+    """Whatever of a product every reader is shown alike, stock, price and status excepted."""
+    product = snapshot.products[sku]
+    return product.name, product.fields, product.carriers, snapshot.barcodes_of.get(sku, ())
 
 
 def format_rate(rate_ppm: int) -> str:
@@ -371,6 +416,23 @@ def find_changes(before: Snapshot, after: Snapshot, skus: Iterable[str], readers
                 continue
             changes.append(Change(reader, kind, sku, public_view(after, product, reader)))
     return changes
+
+
+def find_level_changes(snapshot: Snapshot, reader: Reader, old_level: str) -> list[Change]:
+    """What a reader sees differently since it left another price level."""
+    old = replace(reader, level=old_level)
+    changes: list[Change] = []
+    for sku in snapshot.products:
+        was, now = visible_status(snapshot, sku, old), visible_status(snapshot, sku, reader)
+        if was != now:
+            changes.append(Change(reader, "product.status_changed", sku, {}))
+        elif now != "retired" and _price_of(snapshot, sku, old) != _price_of(snapshot, sku, reader):
+            changes.append(Change(reader, "product.price_changed", sku, {}))
+    return changes
+
+
+def _price_of(snapshot: Snapshot, sku: str, reader: Reader) -> Price | None:
+    return find_price(snapshot, sku, reader.merchant_id, reader.level)
 
 
 def _differs(before: Snapshot, after: Snapshot, product: Product, reader: Reader) -> bool:

@@ -43,6 +43,7 @@ products = Table(
     Column("duplicate_window_s", Integer, nullable=False, server_default="0"),
     Column("allow_below_cost", Boolean, nullable=False, server_default="false"),
     Column("refund_on_reversal", Boolean, nullable=False, server_default="true"),
+    Column("carriers", ARRAY(Text), nullable=False, server_default=text("'{}'")),  # of mobile targets; none named: any
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     CheckConstraint("product_type IN ('topup', 'card', 'voucher')", name="product_type"),
@@ -78,6 +79,43 @@ product_grants = Table(
     Column("sku", Text, ForeignKey("products.sku"), nullable=False),
     Column("merchant_id", Uuid, nullable=False),
     PrimaryKeyConstraint("sku", "merchant_id"),
+)
+
+# What is printed on a product's card or shown as its QR. `barcode` is its one spelling (barcodes.key_of), `shown` as the operator said it.
+product_barcodes = Table(
+    "product_barcodes",
+    metadata,
+    Column("barcode", Text, primary_key=True),
+    Column("sku", Text, ForeignKey("products.sku"), nullable=False),
+    Column("shown", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("ix_product_barcodes_sku", "sku"),
+)
+
+# The change feed: since which version of the catalogue a book sees another price or status of a SKU; see changes.py.
+product_marks = Table(
+    "product_marks",
+    metadata,
+    Column("book_id", BigInteger, nullable=False),
+    Column("sku", Text, ForeignKey("products.sku"), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("price_version", BigInteger, nullable=False, server_default="0"),
+    Column("status_version", BigInteger, nullable=False, server_default="0"),
+    PrimaryKeyConstraint("book_id", "sku"),
+    Index("ix_product_marks_book_id_version", "book_id", "version", "sku"),
+)
+
+# The same for what every book of an environment sees alike: stock and description.
+catalog_marks = Table(
+    "catalog_marks",
+    metadata,
+    Column("environment", Text, nullable=False),
+    Column("sku", Text, ForeignKey("products.sku"), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("stock_version", BigInteger, nullable=False, server_default="0"),
+    Column("details_version", BigInteger, nullable=False, server_default="0"),
+    PrimaryKeyConstraint("environment", "sku"),
+    Index("ix_catalog_marks_environment_version", "environment", "version", "sku"),
 )
 
 # A configured connection to a supplier (渠道).

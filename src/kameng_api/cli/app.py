@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
 from kameng_api import embedded
-from kameng_api.cli import catalog, evidence, money, people, reconciliation, route, statements
+from kameng_api.cli import catalog, conformance, evidence, money, people, reconciliation, route, statements
 from kameng_api.cli.bench import UNAVAILABLE, Printing, fail, find_servers, read_settings, show, show_list
 from kameng_api.cli.doctor import Finding, examine
 
@@ -51,6 +51,7 @@ for name, part in (
 ):
     app.add_typer(part, name=name)
 app.add_typer(money.money_app)
+app.command()(conformance.conformance)
 
 _PROCESSES: Final = {
     "serve": "kameng_api.main:serve",

@@ -63,6 +63,7 @@ def set_product(
     duplicate_window_s: int = 0,
     allow_below_cost: bool = False,
     refund_on_reversal: bool = True,
+    carrier: Annotated[list[str] | None, typer.Option(help="cmcc, cucc, ctcc, cbn, and virtual beside them; any if left out")] = None,
 ) -> None:
     """Create a SKU, or change what may change about it. Its status stays."""
 
@@ -84,6 +85,7 @@ def set_product(
             duplicate_window_s=duplicate_window_s,
             allow_below_cost=allow_below_cost,
             refund_on_reversal=refund_on_reversal,
+            carriers=tuple(carrier or ()),
         )
         old = await queries.find_product(bench.tx, sku)
         new = await actions.put_product(bench.tx, wanted if old is None else replace(wanted, status=old.status))
@@ -97,7 +99,7 @@ def _form(values: Any) -> tuple[FormField, ...]:
     try:
         return tuple(FormField(**value) for value in values or ())
     except TypeError as error:
-        wrong = FieldError("/fields", "format", 'a list of {"name","label","required","pattern","max_length"}')
+        wrong = FieldError("/fields", "format", 'a list of {"name","label","required","pattern","min_length","max_length","checksum"}')
         raise Invalid("the form fields cannot be read", errors=[wrong]) from error
 
 
@@ -111,6 +113,19 @@ def set_product_status(sku: str, status: Annotated[str, typer.Argument(help="on_
         return shapes.product(await queries.get_product(bench.tx, sku))
 
     show(run(work, permission="catalog:write"))
+
+
+@product_app.command("barcodes")
+def set_barcodes(sku: str, barcode: Annotated[list[str] | None, typer.Argument(help="all of them; none takes them away")] = None) -> None:
+    """Which scanned barcodes mean this SKU."""
+
+    async def work(bench: Bench) -> list[dict[str, Any]]:
+        wanted = barcode or []
+        await actions.set_barcodes(bench.tx, sku, wanted)
+        await bench.audit("product.barcodes_set", sku, barcodes=wanted)
+        return [{"barcode": one} for one in await queries.list_barcodes(bench.tx, sku)]
+
+    show_list(run(work, permission="catalog:write"), ("barcode",))
 
 
 @product_app.command("list")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 
 from kameng_api.alarms import actions as alarms
 from kameng_api.catalog.rules import Channel, Snapshot
-from kameng_api.kit.db import Database, Tx
+from kameng_api.kit.db import Database, Tx, fetch
 from kameng_api.kit.fresh import Fresh
 from kameng_api.orders.route_facts import UnderWay, options_of
 from kameng_api.orders.rules import NO_EVIDENCE
@@ -58,8 +58,10 @@ def _no_lag() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What must be asked of the database now and then: gates, wallets, commitments."""
+    """What must be asked of the database now and then: gates, wallets, commitments, and its clock (`at`, when ours stood at `clock`)."""
 
+    at: datetime
+    clock: float
     closings: Sequence[Closing] = ()
     spent: Mapping[str, int] = field(default_factory=dict)
     done: Mapping[UUID, int] = field(default_factory=dict)
@@ -121,6 +123,11 @@ class Pulse:
             gates=gates,
             short_of={(c.channel, c.sku): c.units for c in self._facts.current.closings if c.reason is RefusalReason.OUT_OF_STOCK},
         )
+
+    def _now(self) -> datetime:
+        """The database's clock, carried on. This machine's own may be minutes off, and who has looked at the future sees nothing until it comes."""
+        facts = self._facts.current
+        return facts.at + timedelta(seconds=time.monotonic() - facts.clock)
 
     # What is only an opinion must not stop orders, nor strand what has been committed: whatever health raises ends here.
 
@@ -209,8 +216,8 @@ class Pulse:
         if self._redis is not None and self._heard_upto == "$":
             with suppress(Exception):  # what is said from here on is heard, what was said before stands in the attempts
                 await self._read_stream(self._redis)
-        await self._look()
         await self._facts.start()
+        await self._look()
         self._loops = [asyncio.create_task(self._every(_SHARE_S, self._share)), asyncio.create_task(self._every(_HEAR_S, self._hear))]
         self._loops.append(asyncio.create_task(self._every(_KEEP_S / 2, self._keep)))
 
@@ -288,7 +295,7 @@ class Pulse:
             events = await vitals.list_recent(tx, list(self._catalog.current.channels), NO_EVIDENCE)
             # Whose answer was told by nobody, and who is not among the last ones any more, would count as under way for hours.
             known = {event.attempt for event in events}
-            lost = [a for a in self.health.unanswered(time.time() - _ANSWERED_S, _ASKED_AFTER) if a not in known]
+            lost = [a for a in self.health.unanswered(self._now().timestamp() - _ANSWERED_S, _ASKED_AFTER) if a not in known]
             if lost:
                 events += await vitals.list_these(tx, lost, NO_EVIDENCE)
         for n, event in enumerate(events):
@@ -335,7 +342,7 @@ class Pulse:
 
     def sample(self) -> dict[gauges.Family, list[gauges.Sample]]:
         """What this process knows of the channels, as gauges."""
-        now = datetime.now(UTC)
+        now = self._now()
         known, snapshot = self.under_way(now), self._catalog.current
         options: dict[str, list[Option]] = {}
         for sku, product in snapshot.products.items():
@@ -347,10 +354,12 @@ class Pulse:
     async def _ask_facts(self) -> Facts:
         snapshot = self._catalog.current
         async with self._db.transaction() as tx:
+            [row] = await fetch(tx, "SELECT now() AS now")
+            clock = time.monotonic()
             closings = await vitals.list_closings(tx, NO_EVIDENCE)
             await self._count_wallets(tx, snapshot)
-            done = await volumes.load_done(tx, snapshot.hand, datetime.now(UTC))
-        return Facts(closings, dict(self._spent), done)
+            done = await volumes.load_done(tx, snapshot.hand, row["now"])
+        return Facts(row["now"], clock, closings, dict(self._spent), done)
 
     async def _count_wallets(self, tx: Any, snapshot: Snapshot) -> None:
         """Add up what was sent since each wallet was asked: only what is new since the last time is read."""

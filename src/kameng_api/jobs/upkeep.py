@@ -363,6 +363,7 @@ DELETE FROM tasks t WHERE ctid = ANY (ARRAY(
     WHEN 'callback' THEN NOT EXISTS (SELECT FROM supplier_callbacks c WHERE c.callback_id = t.ref)
     WHEN 'webhook' THEN NOT EXISTS (SELECT FROM webhook_deliveries d WHERE d.book_id = t.book_id AND d.delivery_id = t.ref
       AND d.state = 'pending')
+    WHEN 'batch' THEN NOT EXISTS (SELECT FROM batches b WHERE b.book_id = t.book_id AND b.batch_id = t.ref AND b.final_counts IS NULL)
     ELSE true END
   LIMIT $2)) AND t.state = 'parked'
 """

@@ -89,6 +89,41 @@ async def list_movements(
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Between two movements of the spendable balance: how many there were before, and the balance they led to."""
+
+    version: int
+    balance: int
+
+
+_PLACE = """
+SELECT version, after FROM (
+  (SELECT debit_version AS version, debit_balance_after AS after FROM transfers
+   WHERE book_id = $1 AND debit_account = $2 AND currency = $3 AND debit_version IS NOT NULL AND created_at < $4
+   ORDER BY debit_version DESC LIMIT 1)
+  UNION ALL
+  (SELECT credit_version, credit_balance_after FROM transfers
+   WHERE book_id = $1 AND credit_account = $2 AND currency = $3 AND credit_version IS NOT NULL AND created_at < $4
+   ORDER BY credit_version DESC LIMIT 1)
+) AS last ORDER BY version DESC LIMIT 1
+"""
+
+
+async def find_place(tx: Tx, book_id: int, currency: str, before: datetime) -> Place:
+    """After the last movement that was booked before a moment, and everything the ledger put before it."""
+    rows = await fetch(tx, _PLACE, book_id, rules.AVAILABLE, currency, before)
+    return Place(rows[0]["version"], rows[0]["after"]) if rows else Place(0, 0)
+
+
+async def find_end(tx: Tx, book_id: int, currency: str) -> Place | None:
+    """After the newest movement; None for a currency in which the book has no money."""
+    rows = await fetch(
+        tx, "SELECT version, balance FROM accounts WHERE book_id = $1 AND account = $2 AND currency = $3", book_id, rules.AVAILABLE, currency
+    )
+    return Place(rows[0]["version"], rows[0]["balance"]) if rows else None
+
+
 async def find_note(tx: Tx, book_id: int, event_key: str) -> str | None:
     """The note of the event posted under this key, "" for one without; None when the key is free."""
     rows = await fetch(

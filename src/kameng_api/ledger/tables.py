@@ -158,3 +158,28 @@ funding_receipts = Table(
     PrimaryKeyConstraint("channel", "external_id"),
     CheckConstraint("amount > 0", name="amount"),
 )
+
+# What a book had spent in all (held or delivered, less what came back) at a moment; a row only when it has changed, the older the sparser.
+balance_samples = Table(
+    "balance_samples",
+    metadata,
+    Column("book_id", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("spent", BigInteger, nullable=False),
+    PrimaryKeyConstraint("book_id", "currency", "at"),
+)
+
+# How much a book spends in an hour, 1/10000 units, by its last hour, day and week.
+burn_rates = Table(
+    "burn_rates",
+    metadata,
+    Column("book_id", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("last_hour", BigInteger, nullable=False),
+    Column("last_day", BigInteger, nullable=False),
+    Column("last_week", BigInteger, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("book_id", "currency"),
+    postgresql_with={"fillfactor": "50"},
+)

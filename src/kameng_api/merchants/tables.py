@@ -3,12 +3,15 @@
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
+    PrimaryKeyConstraint,
     Table,
     Text,
     Uuid,
@@ -70,4 +73,23 @@ delivery_keys = Table(
     Column("revoked_at", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Index("ix_delivery_keys_book", "book_id"),
+)
+
+# When a merchant is told that its money runs low: below `amount` (1/10000 units), or when it lasts for less than `hours_left`. Without `own`
+# limits the operator's mark holds (`merchants.low_balance_at`). `low_since` is set from the crossing until the recovery.
+balance_alerts = Table(
+    "balance_alerts",
+    metadata,
+    Column("book_id", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("own", Boolean, nullable=False),
+    Column("amount", BigInteger),
+    Column("hours_left", Integer),
+    Column("low_since", DateTime(timezone=True)),
+    Column("reason", Text),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("book_id", "currency"),
+    CheckConstraint("amount > 0", name="amount"),
+    CheckConstraint("hours_left > 0", name="hours_left"),
+    CheckConstraint("(low_since IS NULL) = (reason IS NULL)", name="low"),
 )

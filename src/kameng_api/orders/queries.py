@@ -8,7 +8,7 @@ from uuid import UUID
 
 from kameng_api.kit.db import Tx, fetch
 from kameng_api.kit.errors import NotFound
-from kameng_api.orders.rules import Order
+from kameng_api.orders.rules import FINAL, Order
 
 COLUMNS = tuple(f.name for f in fields(Order))
 _SELECT = ", ".join(f"o.{c}" for c in COLUMNS)
@@ -74,6 +74,17 @@ async def get_order(tx: Tx, book_id: int, order_id: UUID) -> Order:
     if order is None:
         raise NotFound
     return order
+
+
+_FINAL = f"""
+SELECT {_SELECT} FROM unnest($1::bigint[], $2::uuid[]) AS k (book_id, order_id)
+JOIN orders o ON o.book_id = k.book_id AND o.order_id = k.order_id WHERE o.status = ANY ($3::text[])
+"""
+
+
+async def find_final(tx: Tx, keys: Sequence[tuple[int, UUID]]) -> list[Order]:
+    """Those of these orders that are final."""
+    return [order_from(r) for r in await fetch(tx, _FINAL, [k[0] for k in keys], [k[1] for k in keys], sorted(FINAL))]
 
 
 async def get_by_number(tx: Tx, book_id: int, merchant_order_no: str) -> Order:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 
 from kameng_api.catalog import rules as catalog
+from kameng_api.catalog.numbers import NumberWord
 from kameng_api.catalog.rules import Product, Snapshot
 from kameng_api.kit.errors import FieldError, Invalid, Problem
 from kameng_api.kit.money import format_amount
@@ -65,8 +66,11 @@ class Draft:
     guard_target: bool
 
 
-def appraise(request: OrderRequest, caller: Caller, snapshot: Snapshot) -> Draft | Problem:
-    """Price an order against one copy of the catalogue, or say why not. The first reason wins, in the order of this function."""
+def appraise(request: OrderRequest, caller: Caller, snapshot: Snapshot, looked_up: NumberWord | None = None) -> Draft | Problem:
+    """Price an order against one copy of the catalogue, or say why not. The first reason wins, in the order of this function.
+
+    `looked_up`: what somebody who knows says of the target's carrier; without it the prefix's word stands.
+    """
     magic = magic_number(request.target)
     product = catalog.find_product(snapshot, request.sku, caller.environment)
     if product is None or product.status != "on_sale" or product.currency != caller.currency:
@@ -75,7 +79,7 @@ def appraise(request: OrderRequest, caller: Caller, snapshot: Snapshot) -> Draft
         return ProductNotAuthorised("this SKU is not open to you")
     if magic is not None and caller.environment == "live" and product.target_kind == "mobile":
         return TestValueInLive("this target is for test keys only")
-    wrong = _wrong_fields(request, product)
+    wrong = _wrong_fields(request, product, looked_up)
     if wrong is not None:
         return wrong
     face_value = catalog.read_face_value(product, request.fields)[0] if product.ranged else product.face_value
@@ -112,12 +116,14 @@ def _not_now(
     return None
 
 
-def _wrong_fields(request: OrderRequest, product: Product) -> Problem | None:
+def _wrong_fields(request: OrderRequest, product: Product, looked_up: NumberWord | None) -> Problem | None:
     if request.quantity > product.max_quantity:
         return _invalid("/quantity", "too_many", f"at most {product.max_quantity} per order")
     wrong = _wrong_target(request.target, product)
     if wrong is not None:
         return wrong
+    if product.carriers and (carrier := catalog.check_carrier(product, request.target, looked_up)) is not None:
+        return TargetNotSupported("the number is of a carrier that this product does not serve", errors=[carrier])
     errors = catalog.read_face_value(product, request.fields)[1] + catalog.check_form(product, request.fields)
     return Invalid("some form fields are wrong", errors=errors) if errors else None
 

@@ -13,7 +13,7 @@ import orjson
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Tx, execute, fetch
 from kameng_api.kit.errors import FieldError, Invalid
-from kameng_api.kit.ids import new_ulid, parse_public_id, ulid_text
+from kameng_api.kit.ids import new_ulid, parse_public_id, public_id, ulid_text
 from kameng_api.ledger import actions as ledger
 from kameng_api.orders.absorb import News
 from kameng_api.orders.settle import Settlement, settle
@@ -350,27 +350,95 @@ async def _facts_of(tx: Tx, b: Break) -> Facts | None:
 
 
 _CLAIMS: Final = """
-SELECT break_id FROM recon_breaks WHERE state = 'approved' AND resolution = 'claim' AND attempt_id IS NOT NULL
+SELECT break_id, subject FROM recon_breaks WHERE state = 'approved' AND resolution = 'claim' AND attempt_id IS NOT NULL
   AND book_id NOT IN (SELECT book_id FROM stopped_books WHERE lifted_at IS NULL)
   AND EXISTS (SELECT FROM recon_matches m JOIN recon_lines l ON l.line_id = m.line_id WHERE m.book_id = recon_breaks.book_id
     AND m.attempt_id = recon_breaks.attempt_id AND l.kind <> 'charge' AND l.withdrawn_at IS NULL)
-ORDER BY break_id LIMIT $1 FOR UPDATE SKIP LOCKED
+ORDER BY subject, break_id LIMIT $1 FOR UPDATE SKIP LOCKED
+"""
+
+_CLAIMS_BESIDE: Final = "SELECT break_id FROM recon_breaks WHERE subject = $1 AND state = 'approved' AND resolution = 'claim' ORDER BY break_id"
+
+# Claims against charges of nobody, and what pays each: the same name given back for the same amount, as a break of its own, or in a newer telling.
+_STRANGERS_CLAIMS: Final = """
+SELECT c.break_id, p.break_id AS payment_id FROM recon_breaks c
+LEFT JOIN LATERAL (
+  SELECT p.break_id FROM recon_breaks p
+  WHERE p.subject > 'line:' || c.channel_id || ':' || (c.evidence->>'name') || ':'
+    AND p.subject < 'line:' || c.channel_id || ':' || (c.evidence->>'name') || ';' AND p.class = 'R5' AND p.state IN ('open', 'waiting')
+    AND p.parked_key IS NULL AND p.currency = c.currency AND p.amount = -c.amount AND p.evidence->>'name' = c.evidence->>'name'
+  ORDER BY p.break_id LIMIT 1) AS p ON true
+WHERE c.state = 'approved' AND c.resolution = 'claim' AND c.class = 'R5'
+  AND c.book_id NOT IN (SELECT book_id FROM stopped_books WHERE lifted_at IS NULL)
+  AND (p.break_id IS NOT NULL OR c.evidence ? 'taken_now')
+ORDER BY c.break_id LIMIT $1 FOR UPDATE OF c SKIP LOCKED
+"""
+
+# The two who approved the claim have decided what its payment is: nothing else is booked for it, and it is not found again.
+_PAYS: Final = """
+UPDATE recon_breaks p SET state = 'closed', closed_at = now(), closed_because = 'explain', resolution = 'explain', note = $3,
+  proposed_by = c.proposed_by, proposed_at = c.proposed_at, approved_by = c.approved_by, approved_at = c.approved_at
+FROM recon_breaks c WHERE c.break_id = $2 AND p.break_id = $1 AND p.state IN ('open', 'waiting') AND p.parked_key IS NULL AND p.amount = -c.amount
 """
 
 
 async def _collect_claims(tx: Tx, limit: int) -> int:
     """Claims whose money came back on a statement: our wallet has it again, and nothing is owed."""
     done = 0
+    mine: dict[str, set[UUID]] = {}
     for r in await fetch(tx, _CLAIMS, limit):
-        b = await queries.get_break(tx, r["break_id"])
-        facts = await _facts_of(tx, b)
-        if facts is None or facts.theirs != facts.ours:
-            continue
-        await ledger.post_one(tx, rules.payment_of(b))
-        await execute(tx, "UPDATE recon_breaks SET state = 'closed', closed_at = now(), closed_because = 'paid' WHERE break_id = $1", b.break_id)
-        await _note(tx, b.break_id, MACHINE, "paid", {"event": rules.payment_of(b).event_key})
+        mine.setdefault(r["subject"], set()).add(r["break_id"])
+    for subject, held in mine.items():
+        ids = [r["break_id"] for r in await fetch(tx, _CLAIMS_BESIDE, subject)]
+        if held >= set(ids):  # else another process counts the same money at this moment
+            done += await _collect_of_attempt(tx, [await queries.get_break(tx, i) for i in ids])
+    for r in await fetch(tx, _STRANGERS_CLAIMS, limit):
+        done += await _collect_from_stranger(tx, r["break_id"], r["payment_id"])
+    return done
+
+
+async def _collect_of_attempt(tx: Tx, claims: list[Break]) -> int:
+    """All open claims of one attempt, oldest first: as many as what came back pays in full."""
+    found = await matching.look_beside(tx, claims[0].book_id, claims[0].attempt_id) if claims and claims[0].attempt_id else None
+    if found is None:
+        return 0
+    facts, booked, _ = found
+    taken = facts.theirs - facts.ours - booked
+    done = 0
+    while paid := rules.payable([(b.break_id, b.amount) for b in claims], taken):
+        [b] = [b for b in claims if b.break_id == paid]
+        await _paid(tx, b)
+        claims.remove(b)
         done += 1
     return done
+
+
+async def _collect_from_stranger(tx: Tx, break_id: UUID, payment_id: UUID | None) -> int:
+    b = await queries.get_break(tx, break_id)
+    if payment_id is not None:
+        if not await execute(tx, _PAYS, payment_id, break_id, f"pays the claim {public_id('brk', break_id)}"):
+            return 0
+        await _note(tx, payment_id, MACHINE, "paid", {"claim": public_id("brk", break_id)})
+        by = public_id("brk", payment_id)
+        await execute(tx, "UPDATE recon_breaks SET evidence = evidence || jsonb_build_object('paid_by', $2::text) WHERE break_id = $1", break_id, by)
+    elif rules.payable(await _claims_of_stranger(tx, b.subject), b.evidence["taken_now"]) != break_id:
+        return 0
+    await _paid(tx, b)
+    return 1
+
+
+async def _claims_of_stranger(tx: Tx, subject: str) -> list[tuple[UUID, int]]:
+    rows = await fetch(
+        tx, "SELECT break_id, amount FROM recon_breaks WHERE subject = $1 AND state = 'approved' AND resolution = 'claim' ORDER BY break_id", subject
+    )
+    return [(r["break_id"], r["amount"]) for r in rows]
+
+
+async def _paid(tx: Tx, b: Break) -> None:
+    payment = rules.payment_of(b)
+    await ledger.post_one(tx, payment)
+    await execute(tx, "UPDATE recon_breaks SET state = 'closed', closed_at = now(), closed_because = 'paid' WHERE break_id = $1", b.break_id)
+    await _note(tx, b.break_id, MACHINE, "paid", {"event": payment.event_key})
 
 
 async def _leave_to_a_person(tx: Tx, b: Break, why: str) -> None:

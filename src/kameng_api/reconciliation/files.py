@@ -11,10 +11,8 @@ import csv
 import io
 import re
 import resource
-import struct
 import sys
 import zipfile
-import zlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +22,7 @@ from typing import Any, Final
 import orjson
 import python_calamine
 
+from kameng_api.kit import packages
 from kameng_api.kit.errors import FieldError, Invalid
 from kameng_api.reconciliation.mappings import BadRow, Cell, FileMapping, Layout, RowReader, find_columns
 from kameng_api.suppliers.port import LineKind, StatementLine
@@ -33,6 +32,7 @@ LARGEST_UNPACKED: Final = 400_000_000
 LARGEST_RATIO: Final = 120
 """Real spreadsheets unpack to some ten times their size; a bomb to a thousand times."""
 MOST_PARTS: Final = 500
+_LIMITS: Final = packages.Limits(parts=MOST_PARTS, unpacked=LARGEST_UNPACKED, ratio=LARGEST_RATIO)
 MOST_ROWS: Final = 1_000_000
 MOST_COLUMNS: Final = 200
 MOST_CELLS: Final = 12_000_000
@@ -230,51 +230,12 @@ def _sheet_rows(path: Path, mapping: FileMapping) -> Iterator[tuple[int, list[Ce
 
 
 def check_parts(path: Path) -> None:
-    """Unpacks the file once, keeping nothing, and counts: sizes in a ZIP's directory are only claims. Raises Unusable."""
+    """Unpacks the file once, keeping nothing, and counts; a sheet's rows and columns are looked at on the way. Raises Unusable."""
     try:
-        with zipfile.ZipFile(path) as packed, path.open("rb") as raw:
-            parts = packed.infolist()
-            if len(parts) > MOST_PARTS:
-                raise Unusable(f"more than {MOST_PARTS} parts")
-            total = 0
-            for part in parts:
-                total += _measure(raw, part, left=LARGEST_UNPACKED - total)
-    except (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError) as trouble:
-        raise Unusable(f"not a spreadsheet ({type(trouble).__name__})") from None
-
-
-def _measure(raw: io.BufferedReader, part: zipfile.ZipInfo, *, left: int) -> int:
-    """How many bytes the part unpacks to, at most `left`; a sheet's rows and columns are looked at on the way."""
-    if part.flag_bits & 1:
-        raise Unusable("it is encrypted")
-    if part.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise Unusable("packed in a way that spreadsheets are not")
-    raw.seek(part.header_offset + 26)
-    name_length, extra_length = struct.unpack("<HH", raw.read(4))
-    raw.seek(part.header_offset + 30 + name_length + extra_length)
-    most = min(left, max(part.compress_size * LARGEST_RATIO, 1_000_000))
-    sheet = _SheetSize() if part.filename.startswith("xl/worksheets/") else None
-    unpacked = 0
-    for piece in _unpacked(raw, part):
-        unpacked += len(piece)
-        if unpacked > most:
-            raise Unusable("it unpacks to far more than a statement")
-        if sheet is not None:
-            sheet.see(piece)
-    return unpacked
-
-
-def _unpacked(raw: io.BufferedReader, part: zipfile.ZipInfo) -> Iterator[bytes]:
-    todo = part.compress_size
-    inflate = zlib.decompressobj(-15) if part.compress_type == zipfile.ZIP_DEFLATED else None
-    while todo > 0 and (packed := raw.read(min(todo, 65_536))):
-        todo -= len(packed)
-        if inflate is None:
-            yield packed
-            continue
-        while packed:
-            yield inflate.decompress(packed, 1_000_000)
-            packed = inflate.unconsumed_tail
+        with path.open("rb") as raw:
+            packages.walk(raw, _LIMITS, lambda name: _SheetSize().see if name.startswith("xl/worksheets/") else None)
+    except packages.BadPackage as trouble:
+        raise Unusable(str(trouble)) from None
 
 
 class _SheetSize:

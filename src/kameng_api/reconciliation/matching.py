@@ -5,6 +5,7 @@ run that was cut off goes on at its place; a run made again finds the same and c
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -15,36 +16,50 @@ import orjson
 from kameng_api.alarms import actions as alarms
 from kameng_api.kit.db import Database, Tx, execute, fetch
 from kameng_api.kit.ids import new_ulid
-from kameng_api.reconciliation import queries
+from kameng_api.reconciliation import queries, rules
 from kameng_api.reconciliation.queries import BUSINESS_DAY, Run
-from kameng_api.reconciliation.rules import CLASSES, DRIFT, GAP, STRANGER, Facts, Finding, Terms, beside_what_was_booked, classify
+from kameng_api.reconciliation.rules import CLASSES, DRIFT, GAP, STRANGER, Facts, Finding, Terms
 
 PAGE: Final = 20_000
 STEPS: Final = ("reference", "order_no", "suggest", "strangers", "sent", "told", "kept")
 _STRANGERS_AT_ONCE: Final = 5_000
+_ORDER_NO_PAGES: Final = 10
+"""Lines without a reference are matched so many pages at once: each time reads the attempts of three days."""
+_TICK: Final = timedelta(microseconds=1)
 _FIRST_PLACE: Final = {"sent": "", "told": "0", "reference": "0", "kept": str(UUID(int=0)), "strangers": ""}
 
 _COUNTED: Final = "l.kind IN ('charge', 'refund', 'reversal') AND l.withdrawn_at IS NULL"
 _UNMATCHED: Final = "NOT EXISTS (SELECT FROM recon_matches m WHERE m.line_id = l.line_id)"
+_UNMATCHED_NOW: Final = "(SELECT true FROM recon_matches m WHERE m.line_id = l.line_id) IS NULL"
+"""The same, by key for each line: for a page, where `_UNMATCHED` might read all matches."""
 
 _LINES_END: Final = """
 SELECT line_id FROM recon_lines WHERE channel_id = $1 AND day = $2 AND line_id > $3 ORDER BY line_id OFFSET $4 - 1 LIMIT 1
 """
 
+# How every statement here is written: whatever is looked up by a key of ours is looked up row by row in a subquery with OFFSET 0, which the
+# planner may neither flatten nor turn round. A day's statistics are those of the day before, or of an empty table, so its guesses about how many
+# lines a page has are off by thousands either way; a join that it may choose freely is then, some days, the product of two pages.
 _BY_REFERENCE: Final = f"""
 INSERT INTO recon_matches (line_id, book_id, attempt_id, rule, run_id)
 SELECT l.line_id, a.book_id, a.attempt_id, 'reference', $5
-FROM recon_lines l JOIN attempts a ON a.book_id = l.book_id AND a.attempt_id = l.attempt_id
-WHERE l.channel_id = $1 AND l.day = $2 AND l.line_id > $3 AND l.line_id <= $4 AND {_COUNTED}
-  AND a.reference = l.reference AND a.channel_id = l.channel_id AND {_UNMATCHED}
+FROM (
+  SELECT l.* FROM recon_lines l
+  WHERE l.channel_id = $1 AND l.day = $2 AND l.line_id > $3 AND l.line_id <= $4 AND {_COUNTED} AND {_UNMATCHED_NOW}
+  ORDER BY l.book_id, l.attempt_id OFFSET 0) AS l
+CROSS JOIN LATERAL (
+  SELECT a.book_id, a.attempt_id FROM attempts a WHERE a.book_id = l.book_id AND a.attempt_id = l.attempt_id
+    AND a.reference = l.reference AND a.channel_id = l.channel_id OFFSET 0) AS a
 ON CONFLICT DO NOTHING
 """
 
-# Only lines without a reference of ours; a number that two attempts carry proves nothing.
+# Only lines without a reference of ours; a number that two attempts carry proves nothing. No index has these numbers (it would be one more for
+# every purchase): both sides are read once and hashed, see `_order_no`.
 _BY_ORDER_NO: Final = f"""
 WITH l AS MATERIALIZED (
   SELECT l.line_id, l.supplier_order_no, l.at FROM recon_lines l
-  WHERE l.channel_id = $1 AND l.day = $2 AND l.attempt_id IS NULL AND l.supplier_order_no IS NOT NULL AND {_COUNTED} AND {_UNMATCHED}
+  WHERE l.channel_id = $1 AND l.day = $2 AND l.line_id > $3 AND l.line_id <= $4 AND l.attempt_id IS NULL AND l.supplier_order_no IS NOT NULL
+    AND {_COUNTED} AND {_UNMATCHED_NOW}
 ), near AS (
   SELECT l.line_id, min(a.book_id) AS book_id, min(a.attempt_id::text)::uuid AS attempt_id FROM l
   JOIN attempts a ON a.supplier_order_no = l.supplier_order_no
@@ -52,25 +67,32 @@ WITH l AS MATERIALIZED (
   GROUP BY 1 HAVING count(*) = 1
 )
 INSERT INTO recon_matches (line_id, book_id, attempt_id, rule, run_id)
-SELECT line_id, book_id, attempt_id, 'order_no', $3 FROM near ON CONFLICT DO NOTHING
+SELECT line_id, book_id, attempt_id, 'order_no', $5 FROM near ON CONFLICT DO NOTHING
 """
 
-# Same cost, same currency, ten minutes apart, no line of its own, and no other account where both know one.
+# Same cost, same currency, ten minutes apart, no line of its own, and no other account where both know one. The attempts that no line told of are
+# found once; where there are thousands of them a suggestion says nothing, and not all are tried.
 _SUGGEST: Final = f"""
 WITH l AS MATERIALIZED (
   SELECT l.* FROM recon_lines l
   WHERE l.channel_id = $1 AND l.day = $2 AND l.kind = 'charge' AND {_COUNTED} AND {_UNMATCHED} ORDER BY l.line_id LIMIT 1000
+), free AS MATERIALIZED (
+  SELECT a.book_id, a.attempt_id, a.order_id, a.sent_at, a.currency, coalesce(a.actual_cost, a.cost) AS cost FROM attempts a
+  WHERE a.channel_id = $1 AND a.sent_at >= (SELECT min(at) FROM l) - interval '10 minutes'
+    AND a.sent_at <= (SELECT max(at) FROM l) + interval '10 minutes' AND coalesce(a.actual_cost, a.cost) IN (SELECT -amount FROM l)
+    AND (SELECT true FROM recon_matches m WHERE m.book_id = a.book_id AND m.attempt_id = a.attempt_id LIMIT 1) IS NULL
+  ORDER BY a.sent_at LIMIT 5000
+), known AS MATERIALIZED (
+  SELECT f.*, o.target_hash, o.face_value FROM free f
+  CROSS JOIN LATERAL (SELECT o.target_hash, o.face_value FROM orders o WHERE o.book_id = f.book_id AND o.order_id = f.order_id OFFSET 0) AS o
 )
 INSERT INTO recon_suggestions (line_id, book_id, attempt_id, why, run_id)
 SELECT l.line_id, c.book_id, c.attempt_id, 'same amount within ten minutes' || CASE WHEN c.same THEN ', same account' ELSE '' END, $3
 FROM l CROSS JOIN LATERAL (
-  SELECT a.book_id, a.attempt_id, coalesce(o.target_hash = l.account_hash, false) AS same
-  FROM attempts a JOIN orders o ON o.book_id = a.book_id AND o.order_id = a.order_id
-  WHERE a.channel_id = $1 AND a.sent_at BETWEEN l.at - interval '10 minutes' AND l.at + interval '10 minutes'
-    AND coalesce(a.actual_cost, a.cost) = -l.amount AND a.currency = l.currency
-    AND coalesce(o.target_hash = l.account_hash, true) AND coalesce(o.face_value = l.face_value, true)
-    AND NOT EXISTS (SELECT FROM recon_matches m WHERE m.book_id = a.book_id AND m.attempt_id = a.attempt_id)
-  ORDER BY same DESC, abs(extract(epoch FROM a.sent_at - l.at)) LIMIT 3) AS c
+  SELECT k.book_id, k.attempt_id, coalesce(k.target_hash = l.account_hash, false) AS same FROM known k
+  WHERE k.sent_at BETWEEN l.at - interval '10 minutes' AND l.at + interval '10 minutes' AND k.cost = -l.amount AND k.currency = l.currency
+    AND coalesce(k.target_hash = l.account_hash, true) AND coalesce(k.face_value = l.face_value, true)
+  ORDER BY same DESC, abs(extract(epoch FROM k.sent_at - l.at)), k.attempt_id LIMIT 3) AS c
 ON CONFLICT DO NOTHING
 """
 
@@ -82,23 +104,41 @@ WHERE l.channel_id = $1 AND l.day = $2 AND {_COUNTED} AND {_UNMATCHED} AND coale
 GROUP BY 1, 2 ORDER BY 1, 2 LIMIT $4
 """
 
+# What was booked of a stranger's charges: as a claim that is open, or for good. One that was paid on a statement of another day explains its
+# charge as before; one that was paid by these lines themselves took nothing in the end.
+_STRANGERS_BOOKED: Final = """
+SELECT b.subject,
+  coalesce(sum(b.amount) FILTER (WHERE b.state = 'closed' AND (b.closed_because <> 'paid' OR b.evidence ? 'paid_by')), 0)::bigint AS booked,
+  coalesce(sum(b.amount) FILTER (WHERE b.state = 'approved'), 0)::bigint AS claimed
+FROM unnest($1::text[]) AS k (subject) JOIN recon_breaks b ON b.subject = k.subject
+WHERE b.class = 'R5' AND b.resolution IN ('claim', 'loss') AND b.state IN ('closed', 'approved') GROUP BY 1
+"""
+
+# What their lines of that day still take of charges that are claimed: less, when it was given back in a newer telling.
+_TAKEN_NOW: Final = """
+UPDATE recon_breaks b SET evidence = b.evidence || jsonb_build_object('taken_now', k.amount)
+FROM unnest($1::text[], $2::bigint[]) AS k (subject, amount)
+WHERE b.subject = k.subject AND b.class = 'R5' AND b.state = 'approved' AND b.resolution = 'claim'
+  AND coalesce((b.evidence->>'taken_now')::bigint, b.amount) <> k.amount
+"""
+
+# In the order of the index, so that no plan sorts the day. Attempts of one moment are never parted: a page may be longer by them.
 _SENT_END: Final = """
-SELECT sent_at, attempt_id FROM attempts WHERE channel_id = $1 AND sent_at >= $2 AND sent_at < $3 AND (sent_at, attempt_id) > ($4, $5)
-ORDER BY sent_at, attempt_id OFFSET $6 - 1 LIMIT 1
+SELECT sent_at FROM attempts WHERE channel_id = $1 AND sent_at > $2 AND sent_at < $3 ORDER BY sent_at OFFSET $4 - 1 LIMIT 1
 """
 
 _OF_SENT: Final = """
-SELECT a.* FROM attempts a WHERE a.channel_id = $1 AND a.sent_at >= $2 AND a.sent_at <= $4 AND a.sent_at < $6
-  AND (a.sent_at, a.attempt_id) > ($2, $3) AND (a.sent_at, a.attempt_id) <= ($4, $5)
+SELECT a.* FROM attempts a WHERE a.channel_id = $1 AND a.sent_at > $2 AND a.sent_at <= $3
 """
 
 # Attempts of another day that this day's lines are about.
 _OF_TOLD: Final = """
 SELECT a.* FROM (
-  SELECT DISTINCT m.book_id, m.attempt_id FROM recon_lines l JOIN recon_matches m ON m.line_id = l.line_id
-  WHERE l.channel_id = $1 AND l.day = $2 AND l.line_id > $3 AND l.line_id <= $4) AS k
-JOIN attempts a ON a.book_id = k.book_id AND a.attempt_id = k.attempt_id
-WHERE a.sent_at < $5 OR a.sent_at >= $6
+  SELECT DISTINCT m.book_id, m.attempt_id FROM recon_lines l
+  CROSS JOIN LATERAL (SELECT m.book_id, m.attempt_id FROM recon_matches m WHERE m.line_id = l.line_id OFFSET 0) AS m
+  WHERE l.channel_id = $1 AND l.day = $2 AND l.line_id > $3 AND l.line_id <= $4 ORDER BY 1, 2 OFFSET 0) AS m
+CROSS JOIN LATERAL (
+  SELECT a.* FROM attempts a WHERE a.book_id = m.book_id AND a.attempt_id = m.attempt_id AND (a.sent_at < $5 OR a.sent_at >= $6) OFFSET 0) AS a
 """
 
 _OF_KEYS: Final = """
@@ -108,73 +148,77 @@ JOIN attempts a ON a.book_id = k.book_id AND a.attempt_id = k.attempt_id
 
 # The three legs of each attempt, and of those only which do not agree beyond doubt. `{picked}` selects the attempts.
 # The ledger is read by the prefix that all events of one attempt share; keys sort by byte in our databases.
+# `booked`: what resolved breaks of the attempt have taken from our prepaid account, over and above its own events; `claimed`: what claims that
+# are not paid yet have. Late successes are such events of its own.
 _LEGS: Final = """
-WITH k AS MATERIALIZED ({picked}),
-b AS (
-  SELECT m.book_id, m.attempt_id, count(*) FILTER (WHERE l.kind = 'charge') AS charges,
-    coalesce(-sum(l.amount) FILTER (WHERE l.kind = 'charge'), 0)::bigint AS charged,
-    coalesce(max(-l.amount) FILTER (WHERE l.kind = 'charge'), 0) AS largest_charge,
-    count(*) FILTER (WHERE l.kind <> 'charge') AS refunds,
-    coalesce(sum(l.amount) FILTER (WHERE l.kind <> 'charge'), 0)::bigint AS refunded,
-    count(*) FILTER (WHERE l.kind = 'reversal') AS reversals,
-    max(l.at) FILTER (WHERE l.kind <> 'charge') AS last_refund_at,
-    (array_agg(coalesce(l.external_id, l.ext_line_id) ORDER BY l.at DESC, l.line_id DESC) FILTER (WHERE l.kind <> 'charge'))[1] AS external_id,
-    max(l.supplier_order_no) AS supplier_order_no,
-    min(l.currency) AS currency_low, max(l.currency) AS currency_high,
-    min(l.face_value) AS face_low, max(l.face_value) AS face_high, sum(l.units) FILTER (WHERE l.kind = 'charge') AS units,
-    min(l.account_hash) AS account_low, max(l.account_hash) AS account_high
-  FROM k JOIN recon_matches m ON m.book_id = k.book_id AND m.attempt_id = k.attempt_id
-  JOIN recon_lines l ON l.line_id = m.line_id WHERE l.withdrawn_at IS NULL GROUP BY 1, 2
-), c AS (
-  SELECT k.book_id, k.attempt_id,
-    sum(CASE 'supplier_prepaid:' || k.channel_id WHEN t.debit_account THEN t.amount WHEN t.credit_account THEN -t.amount END)::bigint AS prepaid,
-    sum(CASE 'supplier_wip:' || k.channel_id WHEN t.debit_account THEN t.amount WHEN t.credit_account THEN -t.amount END)::bigint AS wip,
-    sum(CASE 'cogs:' || k.channel_id WHEN t.debit_account THEN t.amount WHEN t.credit_account THEN -t.amount END)::bigint AS cogs,
-    sum(CASE 'suspense' WHEN t.debit_account THEN t.amount WHEN t.credit_account THEN -t.amount END)::bigint AS suspense
-  FROM k JOIN transfers t ON t.book_id = k.book_id AND t.event_key >= 'attempt:' || right(k.reference, 26) || ':'
-    AND t.event_key < 'attempt:' || right(k.reference, 26) || ';' AND t.currency = k.currency
-  GROUP BY 1, 2
+WITH k AS MATERIALIZED (
+  SELECT p.*, 'attempt:' || right(p.reference, 26) AS name, 'supplier_prepaid:' || p.channel_id AS wallet, 'supplier_wip:' || p.channel_id AS work,
+    'cogs:' || p.channel_id AS spent FROM ({picked}) AS p ORDER BY p.book_id, p.attempt_id
 ), legs AS (
-  SELECT k.*, coalesce(b.charges, 0) AS charges, coalesce(b.charged, 0) AS charged, coalesce(b.largest_charge, 0) AS largest_charge,
-    coalesce(b.refunds, 0) AS refunds, coalesce(b.refunded, 0) AS refunded, coalesce(b.reversals, 0) AS reversals, b.last_refund_at, b.external_id,
-    b.supplier_order_no AS theirs_no, b.currency_low, b.currency_high, b.face_low, b.face_high, b.units AS their_units, b.account_low, b.account_high,
-    coalesce(c.prepaid, 0) AS prepaid, coalesce(c.wip, 0) AS wip, coalesce(c.cogs, 0) AS cogs, coalesce(c.suspense, 0) AS suspense
-  FROM k LEFT JOIN b USING (book_id, attempt_id) LEFT JOIN c USING (book_id, attempt_id)
-), doubtful AS (
+  SELECT k.*, b.*, coalesce(c.prepaid, 0) AS prepaid, coalesce(c.wip, 0) AS wip, coalesce(c.cogs, 0) AS cogs, coalesce(c.suspense, 0) AS suspense,
+    coalesce(d.booked, 0) AS booked, coalesce(d.claimed, 0) AS claimed
+  FROM k CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE l.kind = 'charge') AS charges,
+      coalesce(-sum(l.amount) FILTER (WHERE l.kind = 'charge'), 0)::bigint AS charged,
+      coalesce(max(-l.amount) FILTER (WHERE l.kind = 'charge'), 0) AS largest_charge,
+      count(*) FILTER (WHERE l.kind <> 'charge') AS refunds,
+      coalesce(sum(l.amount) FILTER (WHERE l.kind <> 'charge'), 0)::bigint AS refunded,
+      count(*) FILTER (WHERE l.kind = 'reversal') AS reversals,
+      max(l.at) FILTER (WHERE l.kind <> 'charge') AS last_refund_at,
+      max(l.supplier_order_no) AS theirs_no,
+      min(l.currency) AS currency_low, max(l.currency) AS currency_high,
+      min(l.face_value) AS face_low, max(l.face_value) AS face_high, sum(l.units) FILTER (WHERE l.kind = 'charge') AS their_units,
+      min(l.account_hash) AS account_low, max(l.account_hash) AS account_high
+    FROM recon_matches m CROSS JOIN LATERAL (SELECT l.* FROM recon_lines l WHERE l.line_id = m.line_id AND l.withdrawn_at IS NULL OFFSET 0) AS l
+    WHERE m.book_id = k.book_id AND m.attempt_id = k.attempt_id
+  ) AS b CROSS JOIN LATERAL (
+    SELECT
+      sum(CASE k.wallet WHEN t.debit_account THEN t.amount WHEN t.credit_account THEN -t.amount END)::bigint AS prepaid,
+      sum(CASE k.work WHEN t.debit_account THEN t.amount WHEN t.credit_account THEN -t.amount END)::bigint AS wip,
+      sum(CASE k.spent WHEN t.debit_account THEN t.amount WHEN t.credit_account THEN -t.amount END)::bigint AS cogs,
+      sum(CASE 'suspense' WHEN t.debit_account THEN t.amount WHEN t.credit_account THEN -t.amount END)::bigint AS suspense
+    FROM transfers t WHERE t.book_id = k.book_id AND t.event_key >= k.name || ':' AND t.event_key < k.name || ';' AND t.currency = k.currency
+  ) AS c CROSS JOIN LATERAL (
+    SELECT sum(t.taken) FILTER (WHERE b.state = 'closed')::bigint AS booked, sum(t.taken) FILTER (WHERE b.state = 'approved')::bigint AS claimed
+    FROM recon_breaks b CROSS JOIN LATERAL (
+      SELECT CASE k.wallet WHEN t.credit_account THEN t.amount WHEN t.debit_account THEN -t.amount END AS taken
+      FROM transfers t WHERE t.book_id = b.book_id AND t.currency = k.currency
+        AND t.event_key IN (b.parked_key, b.event_key, b.event_key || ':paid', replace(b.parked_key, ':park', ':unpark'))
+        AND NOT starts_with(t.event_key, 'attempt:') OFFSET 0) AS t
+    WHERE b.subject = k.name AND b.book_id = k.book_id AND b.state IN ('closed', 'approved') AND b.class NOT IN ('R4', 'R9')
+  ) AS d
+), judged AS (
   SELECT x.*, (x.prepaid = -x.cogs AND x.wip = 0 AND x.suspense = 0
     AND coalesce(x.currency_low, x.currency) = x.currency AND coalesce(x.currency_high, x.currency) = x.currency
     AND CASE WHEN x.state = 'delivered' THEN x.charges > 0 AND x.charged - x.refunded = coalesce(x.actual_cost, 0) - x.reversed_amount
         AND x.cogs = coalesce(x.actual_cost, 0) - x.reversed_amount
       WHEN x.state IN ('refused', 'not_sent') THEN x.charged = x.refunded AND x.cogs = 0
       ELSE false END) AS agrees FROM legs x
+), doubtful AS MATERIALIZED (
+  SELECT * FROM judged x
+  WHERE {all} NOT x.agrees OR x.booked <> 0 OR x.claimed <> 0 OR x.face_low IS NOT NULL OR x.their_units IS NOT NULL OR x.account_low IS NOT NULL
 ), facts AS (
-SELECT x.agrees, x.book_id, x.attempt_id, x.order_id, x.channel_id, o.environment, x.reference, x.state, x.units, x.delivered_units, x.currency,
-  x.cost, x.actual_cost, x.reversed_amount, (x.sent_at AT TIME ZONE $TZ)::date AS sent_on, x.settled_at, x.trouble, o.quantity,
+SELECT x.agrees, x.booked, x.claimed, x.book_id, x.attempt_id, x.order_id, x.channel_id, o.environment, x.reference, x.state, x.units,
+  x.delivered_units, x.currency, x.cost, x.actual_cost, x.reversed_amount, (x.sent_at AT TIME ZONE $TZ)::date AS sent_on, x.settled_at, x.trouble,
+  o.quantity,
   o.delivered_units - x.delivered_units AS order_delivered_units, x.charges, x.charged, x.largest_charge, x.refunds, x.refunded, x.reversals,
-  x.last_refund_at, x.external_id, x.theirs_no AS supplier_order_no,
+  x.last_refund_at, CASE WHEN x.refunds > 0 THEN ({last_refund}) END AS external_id, x.theirs_no AS supplier_order_no,
   coalesce(x.currency_low <> x.currency OR x.currency_high <> x.currency, false) AS other_currency,
   coalesce(x.face_low <> o.face_value OR x.face_high <> o.face_value, false)
     OR coalesce(x.account_low <> o.target_hash OR x.account_high <> o.target_hash, false)
     OR coalesce(x.state = 'delivered' AND x.charges = 1 AND x.refunds = 0 AND x.their_units <> x.delivered_units, false) AS other_attributes,
   x.prepaid, x.wip, x.cogs, x.suspense
-FROM doubtful x JOIN orders o ON o.book_id = x.book_id AND o.order_id = x.order_id
-WHERE {all} NOT x.agrees OR x.face_low IS NOT NULL OR x.their_units IS NOT NULL OR x.account_low IS NOT NULL
+FROM doubtful x CROSS JOIN LATERAL (
+  SELECT o.environment, o.quantity, o.delivered_units, o.face_value, o.target_hash FROM orders o
+  WHERE o.book_id = x.book_id AND o.order_id = x.order_id OFFSET 0) AS o
 )
 SELECT * FROM facts WHERE {wanted}
 """
 
-# What resolved breaks of these attempts have taken from our prepaid account, over and above the attempts' own events. Late successes are such events.
-_BOOKED: Final = """
-WITH k AS ({picked})
-SELECT k.book_id, k.attempt_id,
-  sum(CASE 'supplier_prepaid:' || k.channel_id WHEN t.credit_account THEN t.amount WHEN t.debit_account THEN -t.amount ELSE 0 END)::bigint AS booked
-FROM k JOIN recon_breaks b ON b.subject = 'attempt:' || right(k.reference, 26) AND b.book_id = k.book_id
-  AND b.state = 'closed' AND b.class NOT IN ('R4', 'R9')
-JOIN transfers t ON t.book_id = b.book_id AND t.currency = k.currency
-  AND t.event_key IN (b.parked_key, b.event_key, b.event_key || ':paid', replace(b.parked_key, ':park', ':unpark'))
-  AND NOT starts_with(t.event_key, 'attempt:')
-GROUP BY 1, 2 HAVING sum(CASE 'supplier_prepaid:' || k.channel_id WHEN t.credit_account THEN t.amount WHEN t.debit_account THEN -t.amount
-  ELSE 0 END) <> 0
+_LAST_REFUND: Final = """
+SELECT coalesce(l.external_id, l.ext_line_id) FROM recon_matches m
+CROSS JOIN LATERAL (SELECT l.* FROM recon_lines l WHERE l.line_id = m.line_id AND l.withdrawn_at IS NULL AND l.kind <> 'charge' OFFSET 0) AS l
+WHERE m.book_id = x.book_id AND m.attempt_id = x.attempt_id ORDER BY l.at DESC, l.line_id DESC LIMIT 1
 """
 
 _SEEN: Final = """
@@ -182,13 +226,15 @@ INSERT INTO recon_breaks (break_id, class, channel_id, environment, subject, boo
   state, owner, evidence, due_at, run_id, first_seen_at)
 SELECT k.break_id, k.class, k.channel_id, k.environment, k.subject, k.book_id, k.order_id, k.attempt_id, k.line_id, k.amount, k.currency,
   k.fingerprint, k.state, k.owner, k.evidence::jsonb, coalesce(k.due_on::timestamptz, now() + make_interval(hours => k.due_hours)), $1,
-  coalesce((SELECT min(b.first_seen_at) FROM recon_breaks b WHERE b.subject = k.subject AND b.state <> 'closed'), now())
+  coalesce((SELECT min(b.first_seen_at) FROM recon_breaks b WHERE b.subject = k.subject AND b.state NOT IN ('closed', 'approved')), now())
 FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::uuid[], $9::uuid[], $10::bigint[], $11::bigint[],
   $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::date[], $18::int[]) AS k (break_id, class, channel_id, environment, subject,
   book_id, order_id, attempt_id, line_id, amount, currency, fingerprint, state, owner, evidence, due_on, due_hours)
 WHERE NOT EXISTS (SELECT FROM recon_breaks b WHERE b.subject = k.subject AND b.class = k.class
-  AND (b.state <> 'closed' OR b.fingerprint = k.fingerprint AND b.resolution IS NOT NULL))
-ON CONFLICT (subject, class) WHERE state <> 'closed' DO NOTHING
+  AND (b.state NOT IN ('closed', 'approved') OR b.state = 'approved' AND b.class IN ('R4', 'R9')
+    OR b.fingerprint = k.fingerprint AND b.resolution IS NOT NULL))
+ORDER BY k.subject, k.class
+ON CONFLICT (subject, class) WHERE state NOT IN ('closed', 'approved') DO NOTHING
 RETURNING break_id
 """
 
@@ -239,7 +285,10 @@ async def start_run(tx: Tx, channel_id: str, day: date, by: str) -> Run:
     await queries.environment_of(tx, channel_id)
     await execute(
         tx,
-        """INSERT INTO recon_runs (run_id, channel_id, day, by, step, place) VALUES ($1, $2, $3, $4, $5, $6)
+        """INSERT INTO recon_runs (run_id, channel_id, day, by, step, place, terms)
+        SELECT $1, $2, $3, $4, $5, $6, coalesce(jsonb_agg(jsonb_build_object('source', name, 'complete', complete, 'charges_at', charges_at,
+          'window_days', window_days, 'timezone', timezone, 'tolerance', tolerance) ORDER BY name), '[]') FROM recon_sources
+        WHERE channel_id = $2 AND enabled
         ON CONFLICT (channel_id, day) WHERE state = 'running' DO NOTHING""",
         new_ulid(), channel_id, day, by, STEPS[0], _FIRST_PLACE[STEPS[0]],
     )  # fmt: skip
@@ -270,7 +319,7 @@ async def advance(tx: Tx, run: Run, *, page: int = PAGE) -> Run:
 
 async def _move(tx: Tx, run: Run, step: str, place: str, counts: dict[str, int], state: str) -> Run:
     await execute(tx, _MOVE, run.run_id, step, place, orjson.dumps(counts).decode(), state)
-    return Run(run.run_id, run.channel_id, run.day, run.by, state, step, place, counts, run.started_at, run.finished_at)
+    return replace(run, state=state, step=step, place=place, counts=counts)
 
 
 class _Step:
@@ -298,13 +347,20 @@ class _Step:
         self._add("matched", matched)
         return None if end is None else str(end)
 
-    async def _lines_end(self, start: int) -> int | None:
-        rows = await fetch(self._tx, _LINES_END, self._run.channel_id, self._run.day, start, self._page)
+    async def _lines_end(self, start: int, *, at_once: int | None = None) -> int | None:
+        rows = await fetch(self._tx, _LINES_END, self._run.channel_id, self._run.day, start, at_once or self._page)
         return rows[0]["line_id"] if rows else None
 
     async def _order_no(self) -> str | None:
-        self._add("matched_by_order_no", await execute(self._tx, _BY_ORDER_NO, self._run.channel_id, self._run.day, self._run.run_id))
-        return None
+        start = int(self._run.place or 0)
+        end = await self._lines_end(start, at_once=self._page * _ORDER_NO_PAGES)
+        last = end if end is not None else 2**62
+        # A loop over two lists without an index is the one plan that must not be; guessed sizes would allow it.
+        await execute(self._tx, "SET LOCAL enable_nestloop = off")
+        found = await execute(self._tx, _BY_ORDER_NO, self._run.channel_id, self._run.day, start, last, self._run.run_id)
+        await execute(self._tx, "SET LOCAL enable_nestloop = on")
+        self._add("matched_by_order_no", found)
+        return None if end is None else str(end)
 
     async def _suggest(self) -> str | None:
         self._add("suggested", await execute(self._tx, _SUGGEST, self._run.channel_id, self._run.day, self._run.run_id))
@@ -314,18 +370,23 @@ class _Step:
         run = self._run
         rows = await fetch(self._tx, _STRANGERS, run.channel_id, run.day, run.place, _STRANGERS_AT_ONCE)
         environment = await queries.environment_of(self._tx, run.channel_id)
-        await self._record([_stranger(run.channel_id, environment, run.day, r) for r in rows])
+        found = [_stranger(run.channel_id, environment, run.day, r) for r in rows]
+        booked = {r["subject"]: (r["booked"], r["claimed"]) for r in await fetch(self._tx, _STRANGERS_BOOKED, [f.subject for f in found])}
+        known = [rules.beside_what_was_claimed(f, *booked[f.subject]) if f.subject in booked else f for f in found]
+        await self._record([f for f in known if f is not None])
+        now = [f.amount - booked[f.subject][0] for f in found if f.subject in booked]
+        await execute(self._tx, _TAKEN_NOW, [f.subject for f in found if f.subject in booked], now)
         return str(rows[-1]["name"]) if len(rows) == _STRANGERS_AT_ONCE else None
 
     # ---- attempts on all legs
 
     async def _sent(self) -> str | None:
         start, end = day_bounds(self._run.day)
-        at, attempt_id = (start, UUID(int=0)) if not self._run.place else _place_of(self._run.place)
-        rows = await fetch(self._tx, _SENT_END, self._run.channel_id, start, end, at, attempt_id, self._page)
-        upto = (rows[0]["sent_at"], rows[0]["attempt_id"]) if rows else (end, UUID(int=2**128 - 1))
-        await self._compare(_OF_SENT, self._run.channel_id, at, attempt_id, *upto, end)
-        return f"{upto[0].isoformat()} {upto[1]}" if rows else None
+        after = _place_of(self._run.place) if self._run.place else start - _TICK
+        rows = await fetch(self._tx, _SENT_END, self._run.channel_id, after, end, self._page)
+        upto = rows[0]["sent_at"] if rows else end - _TICK
+        await self._compare(_OF_SENT, self._run.channel_id, after, upto)
+        return upto.isoformat() if rows else None
 
     async def _told(self) -> str | None:
         start = int(self._run.place)
@@ -358,23 +419,20 @@ class _Step:
 
 async def find_differences(tx: Tx, terms: Terms, picked: str, *values: Any) -> list[Finding]:
     """Classify the attempts that `picked` selects (one of this module's `_OF_…`, with its values)."""
-    sql = _legs(picked)
-    found: dict[tuple[int, UUID], list[Finding]] = {}
-    for row in await fetch(tx, sql, *values):
+    found = []
+    for row in await fetch(tx, _legs(picked), *values):
         facts = queries.facts_of(row)
-        if differences := classify(facts, terms):
-            found[facts.book_id, facts.attempt_id] = differences
-    for r in await fetch(tx, _BOOKED.replace("{picked}", picked), *values):
-        key = r["book_id"], r["attempt_id"]
-        facts_now = None if key in found else await look_at(tx, *key)
-        found[key] = beside_what_was_booked(found.get(key, []), facts_now, r["booked"], terms)
-    return [f for differences in found.values() for f in differences]
+        differences = rules.classify(facts, terms)
+        if row["booked"] or row["claimed"]:
+            differences = rules.beside_what_was_booked(differences, None if differences else facts, row["booked"], row["claimed"], terms)
+        found += differences
+    return found
 
 
 async def look_at(tx: Tx, book_id: int, attempt_id: UUID) -> Facts | None:
     """One attempt on all its legs, whether or not they agree."""
-    rows = await fetch(tx, _legs(_OF_KEYS, agreeing=True), [book_id], [attempt_id])
-    return queries.facts_of(rows[0]) if rows else None
+    found = await look_beside(tx, book_id, attempt_id)
+    return found[0] if found else None
 
 
 def _legs(picked: str, *, agreeing: bool = False) -> str:
@@ -382,12 +440,19 @@ def _legs(picked: str, *, agreeing: bool = False) -> str:
         "{picked}": picked,
         "$TZ": f"'{BUSINESS_DAY}'",
         "{all}": "true OR" if agreeing else "",
-        "{wanted}": "true" if agreeing else "NOT agrees OR other_attributes",
+        "{wanted}": "true" if agreeing else "NOT agrees OR other_attributes OR booked <> 0 OR claimed <> 0",
+        "{last_refund}": _LAST_REFUND.strip(),
     }
     sql = _LEGS
     for name, text in parts.items():
         sql = sql.replace(name, text)
     return sql
+
+
+async def look_beside(tx: Tx, book_id: int, attempt_id: UUID) -> tuple[Facts, int, int] | None:
+    """The same, with what resolved breaks have booked of what was taken, and what open claims have (1/10000 units)."""
+    rows = await fetch(tx, _legs(_OF_KEYS, agreeing=True), [book_id], [attempt_id])
+    return (queries.facts_of(rows[0]), rows[0]["booked"], rows[0]["claimed"]) if rows else None
 
 
 async def differences_of(tx: Tx, channel_id: str, attempts: Sequence[tuple[int, UUID]]) -> list[Finding]:
@@ -445,6 +510,7 @@ def day_bounds(day: date) -> tuple[datetime, datetime]:
     return tuple(datetime.combine(day + timedelta(days=n), time(), zone).astimezone(UTC) for n in (0, 1))  # type: ignore[return-value]
 
 
-def _place_of(place: str) -> tuple[datetime, UUID]:
-    at, attempt_id = place.split(" ")
-    return datetime.fromisoformat(at), UUID(attempt_id)
+def _place_of(place: str) -> datetime:
+    # Places once named an attempt of that moment, too: such a page is looked at from its beginning.
+    at, _, attempt_id = place.partition(" ")
+    return datetime.fromisoformat(at) - (_TICK if attempt_id else timedelta())

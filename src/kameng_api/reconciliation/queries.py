@@ -14,14 +14,14 @@ from kameng_api.reconciliation import rules
 from kameng_api.reconciliation.rules import Break, Facts, Terms
 
 BUSINESS_DAY: Final = "Asia/Shanghai"
-RUN: Final = "run_id, channel_id, day, by, state, step, place, counts, started_at, finished_at"
+RUN: Final = "run_id, channel_id, day, by, state, step, place, counts, started_at, finished_at, terms"
 _BREAK: Final = ", ".join(f.name if f.name != "class_" else "class" for f in fields(Break))
 _FACTS: Final = tuple(f.name for f in fields(Facts))
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A comparison of one channel's day: what it is at, and what it has counted."""
+    """A comparison of one channel's day: what it is at, what it has counted, and how far each source was believed when it began."""
 
     run_id: UUID
     channel_id: str
@@ -33,6 +33,7 @@ class Run:
     counts: Mapping[str, int]
     started_at: datetime
     finished_at: datetime | None
+    terms: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Amounts are integers in 1/10000 of the currency unit.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -390,21 +390,46 @@ def unparking_of(b: Break) -> Posting:
     )
 
 
-def beside_what_was_booked(found: list[Finding], facts: Facts | None, booked: int, terms: Terms) -> list[Finding]:
+def beside_what_was_booked(found: list[Finding], facts: Facts | None, booked: int, claimed: int, terms: Terms) -> list[Finding]:
     """The differences of one attempt when resolved breaks have booked `booked` of what was taken: only the rest is still open.
 
+    `claimed` is what the supplier owes by claims that are not paid: as much of it as is still taken is explained, and what came back pays them.
     `facts` where nothing was found: what was booked for facts that are no longer so is a difference of its own.
     """
     if facts is not None:
-        rest = facts.theirs - facts.ours - booked
+        rest = _not_claimed(facts.theirs - facts.ours - booked, claimed)
         if facts.state in _LIVE or rest == 0:
             return found
         why, small = "booked by an earlier resolution, and not so any more", abs(rest) <= terms.tolerance
-        return [*found, _finding(facts, AMOUNT, rest, why, f"{_fingerprint(facts)} | booked {booked}", terms, automatic=small)]
+        return [*found, _finding(facts, AMOUNT, rest, why, _fingerprint(facts) + _booked(booked, claimed), terms, automatic=small)]
     beside = [
-        replace(f, amount=f.amount - booked, fingerprint=f"{f.fingerprint} | booked {booked}") if f.class_ in _BESIDE else f for f in found
-    ]
+        replace(f, amount=_not_claimed(f.amount - booked, claimed), fingerprint=f.fingerprint + _booked(booked, claimed))
+        if f.class_ in _BESIDE else f
+        for f in found
+    ]  # fmt: skip
     return [f for f in beside if f.amount or f.class_ not in _BESIDE]
+
+
+def beside_what_was_claimed(found: Finding, booked: int, claimed: int) -> Finding | None:
+    """The rest of what nobody asked for, after what was booked of it for good (`booked`) and as open claims; None when nothing is left."""
+    rest = _not_claimed(found.amount - booked, claimed)
+    return replace(found, amount=rest, fingerprint=found.fingerprint + _booked(booked, claimed)) if rest else None
+
+
+def payable(claims: Sequence[tuple[UUID, int]], taken: int) -> UUID | None:
+    """Which of an attempt's open claims (id and amount, oldest first) was paid, when of all they claim `taken` is still taken. None: none yet."""
+    back = sum(amount for _, amount in claims) - max(taken, 0)
+    paid = [c for c in claims if c[1] <= back]
+    exact = [c for c in paid if c[1] == back]
+    return (exact or paid)[0][0] if paid else None
+
+
+def _not_claimed(owed: int, claimed: int) -> int:
+    return owed - min(max(owed, 0), claimed)
+
+
+def _booked(booked: int, claimed: int) -> str:
+    return (f" | booked {booked}" if booked else "") + (f" | claimed {claimed}" if claimed else "")
 
 
 _BESIDE: Final = frozenset({SHORT, AMOUNT, TWICE, ATTRIBUTE})

@@ -137,6 +137,7 @@ recon_runs = Table(
     Column("step", Text, nullable=False, server_default="reference"),
     Column("place", Text, nullable=False, server_default=""),  # how far the step has come
     Column("counts", JSONB, nullable=False, server_default="{}"),
+    Column("terms", JSONB, nullable=False, server_default="[]"),  # how far each source was believed when it began
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("finished_at", DateTime(timezone=True)),
     CheckConstraint("state IN ('running', 'done', 'failed')", name="state"),
@@ -219,7 +220,8 @@ recon_breaks = Table(
     CheckConstraint("parked_key IS NULL OR (parked_by IS NOT NULL AND parked_checked_by IS NOT NULL)", name="parked"),
     CheckConstraint("parked_checked_by IS NULL OR parked_checked_by <> parked_by", name="parked_by_two"),
     CheckConstraint("(state = 'closed') = (closed_at IS NOT NULL)", name="closed"),
-    Index("uq_recon_breaks_open", "subject", "class", unique=True, postgresql_where=text("state <> 'closed'")),
+    # One that is not decided yet. An approved claim is: what is found beside it later is another break.
+    Index("uq_recon_breaks_open", "subject", "class", unique=True, postgresql_where=text("state NOT IN ('closed', 'approved')")),
     Index("ix_recon_breaks_subject", "subject", "class"),
     Index("ix_recon_breaks_open", "channel_id", "first_seen_at", postgresql_where=text("state <> 'closed'")),
     Index("uq_recon_breaks_event", "event_key", unique=True, postgresql_where=text("event_key IS NOT NULL")),

@@ -127,7 +127,7 @@ class Knobs(Faults):
     callback_wrong_signature_rate: Rate = 0
 
     statement: StatementFaults = StatementFaults()
-    outage_paths: tuple[Literal["place", "query", "balance", "products", "statement"], ...] = ()  # empty: an outage concerns them all
+    outage_paths: tuple[Literal["place", "query", "balance", "products", "number", "statement"], ...] = ()  # empty: an outage concerns them all
 
     def of(self, product_code: str) -> Faults:
         """The faults that an order for `product_code` meets."""

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 LARGEST_BODY: Final = 65_536
 NONCES_KEPT: Final = 20_000
 STATEMENT_PAGE: Final = 1_000
+NUMBERS: Final = {"7001": ("CMCC", False), "7002": ("CUCC", False), "7003": ("CTCC", False), "7004": ("CBN", False), "7012": ("CUCC", True)}
+"""Numbers that were taken along, by their last four digits: the network they are on now, and whether a virtual operator sold them."""
 
 Reply = tuple[int, bytes]
 Call = Callable[["Vendor", Account, Mapping[str, str], float], Awaitable["Reply | Manner"]]
@@ -114,6 +116,13 @@ async def query(vendor: Vendor, account: Account, params: Mapping[str, str], now
     return 200, answer("ORDER_NOT_FOUND") if view is None else _told(view, at_place=False)
 
 
+async def hurry(vendor: Vendor, account: Account, params: Mapping[str, str], now: float) -> Reply | Manner:
+    """What no real vendor has: whatever the order waits for happens now."""
+    reference = params.get("out_order_no", "")[:64]
+    moved = await vendor.writer.submit(lambda: vendor.books.hurry(account, reference, now))
+    return 200, answer("ORDER_NOT_FOUND") if moved is None else answer(OK, {"moved": str(moved)})
+
+
 def _told(view: dict[str, Any], *, at_place: bool) -> bytes:
     """A refusal at placing carries its reason as the code of the answer; in a query the order tells it."""
     if view["status"] == Status.CONTACT_STAFF:
@@ -145,6 +154,13 @@ async def products(vendor: Vendor, account: Account, params: Mapping[str, str], 
             for product in account.products.values()
         ],
     )
+
+
+async def number(vendor: Vendor, account: Account, params: Mapping[str, str], now: float) -> Reply | Manner:
+    """Who carries a number today. The last four digits say it, so that tests can: see docs/simulator.md; of others nothing is known."""
+    carrier, virtual = NUMBERS.get(params.get("target", "")[-4:], ("", False))
+    await vendor.note(account.name, "number", "", OK, now)
+    return 200, answer(OK, {"carrier": carrier, "virtual": "1" if virtual else "0", "ported": "1" if carrier else "0"})
 
 
 async def statement(vendor: Vendor, account: Account, params: Mapping[str, str], now: float) -> Reply | Manner:
@@ -252,7 +268,9 @@ async def _send(send: Send, status: int, body: bytes) -> None:
 ENDPOINTS: Final[dict[str, Endpoint]] = {
     "/open/v2/order/place": Endpoint("place", place),
     "/open/v2/order/query": Endpoint("query", query),
+    "/open/v2/order/hurry": Endpoint("hurry", hurry),
     "/open/v2/balance": Endpoint("balance", balance),
     "/open/v2/products": Endpoint("products", products),
+    "/open/v2/number": Endpoint("number", number),
     "/open/v2/statement": Endpoint("statement", statement),
 }

@@ -60,6 +60,41 @@ async def list_statements(
     return [Statement(**r) for r in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class DayCut:
+    """A day whose movements are decided, whether its statement is made yet or not. `make_id` names the statement once it is ready."""
+
+    currency: str
+    day: date
+    timezone: str
+    starts_at: datetime
+    ends_at: datetime
+    from_version: int
+    to_version: int
+    opening: int
+    closing: int
+    make_id: UUID | None
+
+
+_DAY: Final = "currency, day, timezone, starts_at, ends_at, from_version, to_version, opening, closing, make_id"
+
+
+async def list_newest(tx: Tx, book_id: int, count: int) -> list[DayCut]:
+    """The newest days whose statements are ready, newest first."""
+    rows = await fetch(
+        tx, f"SELECT {_DAY} FROM statements WHERE book_id = $1 AND ready_at IS NOT NULL ORDER BY day DESC, currency LIMIT $2", book_id, count
+    )
+    return [DayCut(**r) for r in rows]
+
+
+async def find_cut(tx: Tx, book_id: int, currency: str, upto: date) -> DayCut | None:
+    """The newest day that is cut, not later than `upto`."""
+    rows = await fetch(
+        tx, f"SELECT {_DAY} FROM statements WHERE book_id = $1 AND currency = $2 AND day <= $3 ORDER BY day DESC LIMIT 1", book_id, currency, upto
+    )
+    return DayCut(**rows[0]) if rows else None
+
+
 async def get_statement(tx: Tx, book_id: int, currency: str, day: date) -> Statement:
     """Raises NotFound for a day before the merchant's first and for a currency it has no money in; else NotReady."""
     rows = await fetch(

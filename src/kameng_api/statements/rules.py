@@ -56,6 +56,8 @@ class Cut:
     to_version: int
     opening: int
     closing: int
+    upto: date | None = None
+    """The last day of several that are exported as one; a statement is of one day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def head_of(cut: Cut) -> dict[str, Any]:
     return {
         "merchant_id": public_id("mer", cut.merchant_id),
         "environment": cut.environment,
-        "date": cut.day.isoformat(),
+        "date": cut.day.isoformat() if cut.upto is None else f"{cut.day}/{cut.upto}",
         "timezone": cut.timezone,
         "starts_at": wire_time(cut.starts_at),
         "ends_at": wire_time(cut.ends_at),

@@ -23,11 +23,17 @@ class Connections:
         self._callback_urls: dict[bytes, str] = {}
 
     def of(self, channel: Channel) -> Supplier:
-        """The supplier behind a channel. Raises AdapterNotFound (LookupError), CryptoError, or ValueError for settings that do not fit."""
+        """The supplier behind a channel.
+
+        Raises AdapterNotFound (LookupError), CryptoError, or ValueError for settings that do not fit and for a simulated supplier behind a live
+        channel: real money never buys what nobody delivers, whatever was configured.
+        """
         known = self._connected.get(channel.channel_id)
         if known is not None and known[0] == channel.settings_sealed:
             return known[1]
         adapter = get_adapter(channel.adapter)
+        if adapter.simulated and channel.environment != "test":
+            raise ValueError("a simulated supplier serves test channels only")
         settings = adapter.settings.model_validate_json(catalog.open_settings(self._keyring, channel))
         supplier = adapter.connect(settings, self._transport.send)
         self._connected[channel.channel_id] = (channel.settings_sealed, supplier)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -170,6 +170,17 @@ class SupplierProduct:
     available: bool
 
 
+@dataclass(frozen=True, slots=True)
+class NumberFacts:
+    """What a supplier knows of a mobile number today. `carrier` is the network it is on now: cmcc, cucc, ctcc or cbn."""
+
+    carrier: str
+    virtual: bool = False
+    """Sold by a virtual operator on that network."""
+    ported: bool | None = None
+    """Taken along from another carrier; None: it does not say."""
+
+
 class LineKind(StrEnum):
     """What moved our wallet in the supplier's own books, in our words."""
 
@@ -229,7 +240,7 @@ class CallbackReply:
 
 
 class AnswerUnusable(Exception):
-    """A balance, product list or statement could not be read, in words safe to log. Nothing about any purchase follows from it."""
+    """A balance, product list, number or statement could not be read, in words safe to log. Nothing about any purchase follows from it."""
 
 
 class CallbackRefused(Exception):
@@ -282,6 +293,11 @@ class Supplier(Protocol):
     def products(self) -> Callable[[], Awaitable[Sequence[SupplierProduct]]] | None: ...
 
     @property
+    def look_up_number(self) -> "Callable[[str], Awaitable[NumberFacts | None]] | None":
+        """`(11-digit mobile number) -> facts`, None for a number it does not know; raises AnswerUnusable. Buys nothing, costs nothing."""
+        ...
+
+    @property
     def statement(self) -> Callable[[date], AsyncIterator[Sequence[StatementLine]]] | None:
         """`(business day) -> pages of lines`, each held in memory alone; raises AnswerUnusable. `statement_terms` says what it is worth."""
         ...
@@ -298,6 +314,15 @@ class Supplier(Protocol):
 
     @property
     def callback_reply(self) -> CallbackReply: ...
+
+
+@runtime_checkable
+class Hurried(Protocol):
+    """What a simulated supplier can do beside: let time pass for one order."""
+
+    async def hurry(self, reference: str) -> int:
+        """Whatever the order still waits for happens now; returns how much that was. Raises AnswerUnusable."""
+        ...
 
 
 class Send(Protocol):
@@ -324,3 +349,5 @@ class Adapter:
     name: str
     settings: type[BaseModel]
     connect: Callable[[Any, Send], Supplier]
+    simulated: bool = False
+    """It sells nothing: channels of the live environment are never connected with it."""

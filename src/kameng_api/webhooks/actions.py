@@ -9,15 +9,17 @@ from uuid import UUID
 
 import orjson
 
+from kameng_api.kit.clock import utc_now
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Tx, execute, fetch
+from kameng_api.kit.errors import NotFound
 from kameng_api.kit.ids import new_ulid, parse_public_id, public_id
 from kameng_api.outbox import actions as outbox
 from kameng_api.tasks import actions as tasks
 from kameng_api.tasks.rules import Due, Lane, Task
-from kameng_api.webhooks import queries, rules
+from kameng_api.webhooks import queries, rules, samples
 from kameng_api.webhooks.errors import AlreadyRegistered, EndpointIsDisabled, TooManyEndpoints
-from kameng_api.webhooks.events import ENDPOINT_PREFIX, PING, EndpointPinged
+from kameng_api.webhooks.events import ENDPOINT_PREFIX, PING, SAMPLE, EndpointPinged
 from kameng_api.webhooks.queries import Delivery, Endpoint
 from kameng_api.webhooks.rules import State
 
@@ -140,6 +142,22 @@ async def rotate_secret(tx: Tx, keyring: Keyring, book_id: int, endpoint_id: UUI
     return await queries.get_endpoint(tx, book_id, endpoint_id), secret
 
 
+async def drop_old_secret(tx: Tx, book_id: int, endpoint_id: UUID) -> Endpoint:
+    """From now on only the new secret signs; nothing to do where no rotation is under way. Raises NotFound."""
+    await queries.get_endpoint(tx, book_id, endpoint_id, lock=True)
+    await execute(
+        tx,
+        "UPDATE webhook_endpoints SET old_secret_sealed = NULL, old_secret_until = NULL WHERE book_id = $1 AND endpoint_id = $2",
+        book_id, endpoint_id,
+    )  # fmt: skip
+    return await queries.get_endpoint(tx, book_id, endpoint_id)
+
+
+async def drop_old_notify_secret(tx: Tx, book_id: int) -> None:
+    """As `drop_old_secret`, for `notify_url` calls."""
+    await execute(tx, "UPDATE notify_secrets SET old_secret_sealed = NULL, old_secret_until = NULL WHERE book_id = $1", book_id)
+
+
 async def ensure_notify_secret(tx: Tx, keyring: Keyring, book_id: int) -> str:
     """The secret that signs calls to an order's `notify_url`, made on first use; one per book."""
     sealed = keyring.seal(_new_secret().encode(), _notify_aad(book_id))
@@ -240,7 +258,7 @@ FROM events e CROSS JOIN LATERAL (
   SELECT w.endpoint_id, NULL::text AS notify_url, CASE w.status WHEN 'enabled' THEN 'pending' ELSE 'held' END AS state
   FROM webhook_endpoints w
   WHERE w.book_id = e.book_id AND w.deleted_at IS NULL AND w.created_at <= e.created_at
-    AND e.type <> '{PING}' AND (w.event_types = '{{}}' OR e.type = ANY (w.event_types))
+    AND e.type NOT IN ('{PING}', '{SAMPLE}') AND (w.event_types = '{{}}' OR e.type = ANY (w.event_types))
   UNION ALL
   SELECT NULL, e.notify_url, 'pending' WHERE e.notify_url IS NOT NULL
 ) r
@@ -336,6 +354,22 @@ async def ping(tx: Tx, endpoint: Endpoint) -> None:
     await outbox.record(tx, [EndpointPinged(endpoint.book_id, endpoint.endpoint_id, endpoint.url).fact()])
 
 
+async def send_sample(tx: Tx, endpoint: Endpoint, event_type: str) -> tuple[UUID, UUID]:
+    """Send a made-up event of this type to this endpoint alone; returns event and delivery. Raises LookupError, EndpointIsDisabled.
+
+    It is kept like any event, so that it can be sent again, but passed on to nobody and told to no poller.
+    """
+    _refuse_disabled(endpoint)
+    event_id, delivery_id = new_ulid(), new_ulid()
+    body = samples.body_of_sample(event_type, event_id, endpoint, utc_now())
+    await execute(
+        tx, "INSERT INTO events (book_id, event_id, type, version, body) VALUES ($1, $2, $3, 1, $4)", endpoint.book_id, event_id, SAMPLE, body
+    )
+    await execute(tx, _NEW_DELIVERY, endpoint.book_id, delivery_id, event_id, endpoint.endpoint_id)
+    await tasks.make_due(tx, [Due(endpoint.book_id, Lane.WEBHOOK, delivery_id)])
+    return event_id, delivery_id
+
+
 _LAST_DELIVERY = """
 SELECT delivery_id FROM webhook_deliveries WHERE book_id = $1 AND event_id = $2 AND endpoint_id = $3
 ORDER BY delivery_id DESC LIMIT 1
@@ -348,8 +382,8 @@ INSERT INTO webhook_deliveries (book_id, delivery_id, event_id, endpoint_id) VAL
 _MISSING = """
 SELECT delivery_id FROM webhook_deliveries
 WHERE book_id = $1 AND endpoint_id = $2 AND state IN ('given_up', 'held')
-  AND created_at >= coalesce($3, '-infinity'::timestamptz)
-ORDER BY delivery_id LIMIT $4
+  AND created_at >= coalesce($3, '-infinity'::timestamptz) AND created_at < coalesce($4, 'infinity'::timestamptz)
+ORDER BY delivery_id LIMIT $5
 """
 
 _START_ANEW = """
@@ -375,13 +409,41 @@ async def resend(tx: Tx, book_id: int, endpoint_id: UUID, event_id: UUID) -> UUI
     return delivery_id
 
 
-async def replay_missing(tx: Tx, book_id: int, endpoint_id: UUID, since: datetime | None) -> tuple[int, bool]:
-    """Send what was given up or held since then, oldest first, at most 5,000 at once.
+async def resend_delivery(tx: Tx, book_id: int, delivery_id: UUID) -> UUID:
+    """Send one delivery again, to its endpoint or to the notify_url of its order; returns its event. Raises NotFound, EndpointIsDisabled."""
+    rows = await fetch(tx, "SELECT event_id, endpoint_id FROM webhook_deliveries WHERE book_id = $1 AND delivery_id = $2", book_id, delivery_id)
+    if not rows:
+        raise NotFound("no such delivery")
+    if rows[0]["endpoint_id"] is not None:
+        _refuse_disabled(await queries.get_endpoint(tx, book_id, rows[0]["endpoint_id"], lock=True))
+    event_id: UUID = rows[0]["event_id"]
+    await queries.get_event_body(tx, book_id, event_id)
+    await _start_anew(tx, book_id, [delivery_id])
+    return event_id
+
+
+async def send_everywhere(tx: Tx, book_id: int, event_id: UUID) -> list[UUID]:
+    """Send an event (again) to every enabled endpoint that wants its type, and to its notify_url if that was tried; returns the deliveries."""
+    event_type = str(orjson.loads(await queries.get_event_body(tx, book_id, event_id))["type"])
+    wanting = [e for e in await queries.list_endpoints(tx, book_id) if e.status == "enabled" and rules.wants(e.event_types, event_type)]
+    sent = [await resend(tx, book_id, endpoint.endpoint_id, event_id) for endpoint in wanting]
+    rows = await fetch(
+        tx, "SELECT delivery_id FROM webhook_deliveries WHERE book_id = $1 AND event_id = $2 AND endpoint_id IS NULL", book_id, event_id
+    )
+    notified = [r["delivery_id"] for r in rows]
+    await _start_anew(tx, book_id, notified)
+    return sent + notified
+
+
+async def replay_missing(
+    tx: Tx, book_id: int, endpoint_id: UUID, since: datetime | None, until: datetime | None = None
+) -> tuple[int, bool]:
+    """Send what was given up or held in this window, oldest first, at most 5,000 at once.
 
     Returns how many, and whether there may be more. Raises NotFound, EndpointIsDisabled.
     """
     _refuse_disabled(await queries.get_endpoint(tx, book_id, endpoint_id, lock=True))
-    rows = await fetch(tx, _MISSING, book_id, endpoint_id, since, _REPLAY_AT_ONCE)
+    rows = await fetch(tx, _MISSING, book_id, endpoint_id, since, until, _REPLAY_AT_ONCE)
     await _start_anew(tx, book_id, [r["delivery_id"] for r in rows])
     return len(rows), len(rows) == _REPLAY_AT_ONCE
 

@@ -13,6 +13,8 @@ ENDPOINT_PREFIX: Final = "whe"
 DELIVERY_PREFIX: Final = "whd"
 EVENT_PREFIX: Final = "evt"
 PING: Final = "endpoint.ping"
+SAMPLE: Final = "endpoint.sample"
+"""How an event that was made up for a test is kept; its body says the type it plays. Never sent under this name, never polled."""
 
 # Wire formats: literal strings, in the order of the contract. Later rooms add theirs here.
 EVENT_TYPES: Final = (
@@ -28,6 +30,9 @@ EVENT_TYPES: Final = (
     "product.price_changed",
     "product.status_changed",
     "statement.ready",
+    "batch.validated",
+    "batch.progress",
+    "batch.completed",
     PING,
 )
 

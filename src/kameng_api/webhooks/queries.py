@@ -9,6 +9,7 @@ import asyncpg
 
 from kameng_api.kit.db import Tx, fetch
 from kameng_api.kit.errors import NotFound
+from kameng_api.webhooks.events import SAMPLE
 
 Row = asyncpg.Record
 
@@ -130,11 +131,19 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class LoggedDelivery:
-    """A delivery as the merchant's attempts log shows it; `log` oldest first."""
+    """A delivery as the merchant's attempts log shows it; `log` oldest first. `notify_url` where an order named its own receiver.
+
+    `sample` is True for what was sent on trial. Hash and length of the body are None once the event is no longer kept.
+    """
 
     delivery_id: UUID
     event_id: UUID
+    endpoint_id: UUID | None
+    notify_url: str | None
     event_type: str | None
+    sample: bool
+    body_sha256: str | None
+    body_bytes: int | None
     state: str
     attempts: int
     created_at: datetime
@@ -142,12 +151,26 @@ class LoggedDelivery:
     log: tuple[Attempt, ...]
 
 
-_LOG = """
-SELECT d.delivery_id, d.event_id, e.type AS event_type, d.state, d.attempts, d.created_at, d.delivered_at
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which deliveries of a book; None does not matter. `events`: only those of these events."""
+
+    endpoint_id: UUID | None = None
+    state: str | None = None
+    event_type: str | None = None
+    events: tuple[UUID, ...] | None = None
+
+
+_LOG = f"""
+SELECT d.delivery_id, d.event_id, d.endpoint_id, d.notify_url,
+  CASE e.type WHEN '{SAMPLE}' THEN convert_from(e.body, 'UTF8')::jsonb ->> 'type' ELSE e.type END AS event_type,
+  coalesce(e.type = '{SAMPLE}', false) AS sample, encode(sha256(e.body), 'hex') AS body_sha256, octet_length(e.body) AS body_bytes,
+  d.state, d.attempts, d.created_at, d.delivered_at
 FROM webhook_deliveries d LEFT JOIN events e ON e.book_id = d.book_id AND e.event_id = d.event_id
-WHERE d.book_id = $1 AND d.endpoint_id = $2
-  AND ($3::uuid IS NULL OR d.delivery_id < $3) AND ($4::text IS NULL OR d.state = $4)
-ORDER BY d.delivery_id DESC LIMIT $5
+WHERE d.book_id = $1 AND ($2::uuid IS NULL OR d.endpoint_id = $2)
+  AND ($3::uuid IS NULL OR d.delivery_id < $3) AND ($4::text IS NULL OR d.state = $4) AND ($5::text IS NULL OR e.type = $5)
+  {{events}}
+ORDER BY d.delivery_id DESC LIMIT $6
 """
 
 _ATTEMPTS = """
@@ -156,15 +179,93 @@ WHERE book_id = $1 AND delivery_id = ANY ($2::uuid[]) ORDER BY delivery_id, atte
 """
 
 
-async def list_deliveries(
-    tx: Tx, book_id: int, endpoint_id: UUID, *, state: str | None, before: UUID | None, limit: int
-) -> list[LoggedDelivery]:
+async def list_deliveries(tx: Tx, book_id: int, wanted: Wanted, *, before: UUID | None = None, limit: int) -> list[LoggedDelivery]:
     """Newest first, those below delivery `before`, each with its attempts."""
-    rows = await fetch(tx, _LOG, book_id, endpoint_id, before, state, limit)
+    values = [book_id, wanted.endpoint_id, before, wanted.state, wanted.event_type, limit]
+    if wanted.events is None:
+        rows = await fetch(tx, _LOG.format(events=""), *values)
+    else:
+        rows = await fetch(tx, _LOG.format(events="AND d.event_id = ANY ($7::uuid[])"), *values, list(wanted.events))
     attempts: dict[UUID, list[Attempt]] = {r["delivery_id"]: [] for r in rows}
     for r in await fetch(tx, _ATTEMPTS, book_id, list(attempts)):
         attempts[r["delivery_id"]].append(Attempt(r["at"], r["took_ms"], r["http_status"], r["trouble"]))
     return [LoggedDelivery(log=tuple(attempts[r["delivery_id"]]), **dict(r.items())) for r in rows]
+
+
+# Event ids carry their time in front: an order's events lie where it lived, and are found without an index of their own.
+_OF_ORDER = """
+SELECT e.event_id, e.version FROM unnest($3::uuid[], $4::uuid[]) AS k (first, last)
+JOIN events e ON e.book_id = $1 AND e.event_id BETWEEN k.first AND k.last AND e.order_id = $2
+ORDER BY e.version, e.event_id
+"""
+
+
+async def list_events_of_order(tx: Tx, book_id: int, order_id: UUID, between: Sequence[tuple[datetime, datetime]]) -> list[UUID]:
+    """The order's events that were recorded in these spans of time, by version."""
+    first = [first_id(start) for start, _ in between]
+    last = [UUID(int=first_id(end).int + (1 << 80) - 1) for _, end in between]
+    return list(dict.fromkeys(r["event_id"] for r in await fetch(tx, _OF_ORDER, book_id, order_id, first, last)))
+
+
+def first_id(at: datetime) -> UUID:
+    """Not above any id that was made at this time or later."""
+    return UUID(int=int(at.timestamp() * 1000) << 80)
+
+
+# --- health ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointHealth:
+    """What became of the endpoint's newest deliveries. Times in milliseconds; None where there was no attempt."""
+
+    deliveries: int
+    delivered: int
+    pending: int
+    given_up: int
+    held: int
+    attempts: int
+    succeeded: int
+    p50_ms: int | None
+    p95_ms: int | None
+    last_error: Attempt | None
+    missing: int
+
+
+_HEALTH = """
+WITH newest AS (
+  SELECT delivery_id, state FROM webhook_deliveries
+  WHERE book_id = $1 AND endpoint_id = $2 AND delivery_id >= $3 ORDER BY delivery_id DESC LIMIT $4
+), tried AS (
+  SELECT a.* FROM newest n JOIN webhook_attempts a ON a.book_id = $1 AND a.delivery_id = n.delivery_id
+)
+SELECT (SELECT count(*) FROM newest) AS deliveries,
+  (SELECT count(*) FILTER (WHERE state = 'delivered') FROM newest) AS delivered,
+  (SELECT count(*) FILTER (WHERE state = 'pending') FROM newest) AS pending,
+  (SELECT count(*) FILTER (WHERE state = 'given_up') FROM newest) AS given_up,
+  (SELECT count(*) FILTER (WHERE state = 'held') FROM newest) AS held,
+  count(*) AS attempts, count(*) FILTER (WHERE trouble IS NULL) AS succeeded,
+  (percentile_disc(0.5) WITHIN GROUP (ORDER BY took_ms))::int AS p50_ms,
+  (percentile_disc(0.95) WITHIN GROUP (ORDER BY took_ms))::int AS p95_ms,
+  (SELECT count(*) FROM (SELECT FROM webhook_deliveries
+    WHERE book_id = $1 AND endpoint_id = $2 AND state IN ('given_up', 'held') LIMIT $5) AS m) AS missing
+FROM tried
+"""
+
+_LAST_ERROR = """
+SELECT a.at, a.took_ms, a.http_status, a.trouble FROM (
+  SELECT delivery_id FROM webhook_deliveries
+  WHERE book_id = $1 AND endpoint_id = $2 AND delivery_id >= $3 ORDER BY delivery_id DESC LIMIT $4
+) AS n JOIN webhook_attempts a ON a.book_id = $1 AND a.delivery_id = n.delivery_id
+WHERE a.trouble IS NOT NULL ORDER BY a.at DESC, a.attempt_id DESC LIMIT 1
+"""
+
+
+async def measure(tx: Tx, book_id: int, endpoint_id: UUID, *, since: datetime, newest: int, most_missing: int) -> EndpointHealth:
+    """Over at most `newest` deliveries made since then; `missing` counts no further than `most_missing`."""
+    [row] = await fetch(tx, _HEALTH, book_id, endpoint_id, first_id(since), newest, most_missing)
+    error = await fetch(tx, _LAST_ERROR, book_id, endpoint_id, first_id(since), newest)
+    return EndpointHealth(last_error=Attempt(*error[0].values()) if error else None, **dict(row.items()))
 
 
 # --- the polling twin ------------------------------------------------------------------------------------------------
@@ -173,7 +274,7 @@ _AFTER = "SELECT xid FROM events WHERE book_id = $1 AND event_id = $2"
 
 _EVENTS = f"""
 SELECT event_id, body FROM events
-WHERE book_id = $1 AND xid < {HORIZON} AND (xid, event_id) > ($2, $3) AND ($4::text IS NULL OR type = $4)
+WHERE book_id = $1 AND xid < {HORIZON} AND (xid, event_id) > ($2, $3) AND ($4::text IS NULL OR type = $4) AND type <> '{SAMPLE}'
 ORDER BY xid, event_id LIMIT $5
 """
 

@@ -25,6 +25,8 @@ class FieldWanted(WireModel):
     required: bool = True
     pattern: str | None = None
     max_length: int = 64
+    min_length: int = 0
+    checksum: str | None = None
 
 
 class ProductWanted(WireModel):
@@ -44,11 +46,13 @@ class ProductWanted(WireModel):
     duplicate_window_s: int = 0
     allow_below_cost: bool = False
     refund_on_reversal: bool = True
+    carriers: list[str] = Field(default_factory=list, max_length=8)
 
     def product(self, sku: str) -> Product:
         values = dict(self)
         values["fields"] = tuple(FormField(**dict(wanted)) for wanted in self.fields)
         values["environments"] = frozenset(self.environments)
+        values["carriers"] = tuple(self.carriers)
         return Product(sku=sku, **values)
 
 
@@ -88,7 +92,7 @@ async def list_products(
 @router.get("/products/{sku}")
 @needs("read")
 async def get_product(desk: AtDesk, sku: str) -> dict[str, Any]:
-    """With its prices, offers, and the merchants who alone may buy it (none named: everybody may)."""
+    """With its prices, offers, barcodes, and the merchants who alone may buy it (none named: everybody may)."""
     async with desk.door.db.transaction() as tx:
         return await _whole(tx, sku)
 
@@ -99,6 +103,7 @@ async def _whole(tx: Tx, sku: str) -> dict[str, Any]:
         **shapes.product(product),
         "prices": [shapes.price(row) for row in await queries.list_prices(tx, sku)],
         "offers": [shapes.offer(one) for one in await queries.list_offers(tx, sku=sku)],
+        "barcodes": await queries.list_barcodes(tx, sku),
         "only_for": [shapes.merchant_name(one) for one in await queries.list_grants(tx, sku)],
     }
 
@@ -175,4 +180,20 @@ async def set_grants(desk: AtDesk, sku: str, wanted: GrantsWanted) -> dict[str, 
     async with desk.door.db.transaction() as tx:
         await actions.set_grants(tx, sku, owners)
         await desk.audit(tx, "product.only_for_set", sku, merchant_ids=wanted.merchant_ids)
+        return await _whole(tx, sku)
+
+
+class BarcodesWanted(WireModel):
+    """A GTIN (8, 12, 13 or 14 digits), or any text a scanner reads. One barcode means one SKU."""
+
+    barcodes: list[str] = Field(max_length=50)
+
+
+@router.put("/products/{sku}/barcodes")
+@needs("catalog:write")
+async def set_barcodes(desk: AtDesk, sku: str, wanted: BarcodesWanted) -> dict[str, Any]:
+    """These barcodes mean the SKU, and no others; a barcode of another SKU answers 409."""
+    async with desk.door.db.transaction() as tx:
+        await actions.set_barcodes(tx, sku, wanted.barcodes)
+        await desk.audit(tx, "product.barcodes_set", sku, barcodes=wanted.barcodes)
         return await _whole(tx, sku)

@@ -20,6 +20,7 @@ from kameng_api.api.admin.desk import (
 )
 from kameng_api.api.routes import WireModel
 from kameng_api.api.wire import Limit
+from kameng_api.catalog import actions as catalog
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import queries as ledger_queries
 from kameng_api.merchants import actions, queries
@@ -126,7 +127,9 @@ class LevelWanted(WireModel):
 @needs("merchants:write")
 async def set_level(desk: AtDesk, merchant_id: str, wanted: LevelWanted) -> dict[str, Any]:
     async with desk.door.db.transaction() as tx:
-        found = await actions.set_level(tx, read_id("mer", merchant_id), wanted.level)
+        owner = read_id("mer", merchant_id)
+        async with catalog.level_change(tx, owner):
+            found = await actions.set_level(tx, owner, wanted.level)
         await desk.audit(tx, "merchant.level_set", merchant_id, level=wanted.level)
     return shapes.merchant(found)
 

@@ -81,6 +81,7 @@ def run(r: Run) -> dict[str, Any]:
         "state": r.state,
         "step": r.step,
         "counts": dict(r.counts),
+        "terms": [{**t, "tolerance": format_amount(t["tolerance"])} for t in r.terms],
         "started_at": wire_time(r.started_at),
         "finished_at": _time(r.finished_at),
     }

@@ -148,6 +148,7 @@ def product(one: Product) -> Shape:
         "duplicate_window_s": one.duplicate_window_s,
         "allow_below_cost": one.allow_below_cost,
         "refund_on_reversal": one.refund_on_reversal,
+        "carriers": list(one.carriers),
         "created_at": wire_time_or_none(one.created_at),
         "updated_at": wire_time_or_none(one.updated_at),
     }

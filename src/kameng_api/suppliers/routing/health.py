@@ -41,6 +41,7 @@ _DAY: Final = 86_400.0
 _REMEMBERED: Final = 4096
 """Answered attempts per channel that are remembered only so that nothing is counted twice."""
 _LOST_S: Final = 7200.0
+_SET_BACK_S: Final = 120.0
 """An attempt without any verdict for so long is not under way any more."""
 _STATES: Final = {Heard.GOOD: GOOD, Heard.BAD: BAD, Heard.DOUBT: DOUBT, Heard.BUSY: VOID, Heard.NEUTRAL: VOID, Heard.REVERSED: BAD}
 
@@ -161,8 +162,8 @@ class Health:
     def tend(self, now: float) -> None:
         """Look at the evidence, at most twice a second; opens and closes circuits."""
         tick = int(now * _GRID)
-        if tick <= self._tick:
-            return
+        if self._tick - _SET_BACK_S * _GRID < tick <= self._tick:
+            return  # looked at already; from far in the future, the clock has been set back since
         self._tick = tick
         at = tick / _GRID
         for name, channel in self._channels.items():

@@ -18,6 +18,7 @@ from kameng_api.suppliers.port import (
     HttpAnswer,
     LineKind,
     NotSent,
+    NumberFacts,
     Purchase,
     Send,
     StatementLine,
@@ -83,6 +84,17 @@ class SimulatorSupplier:
             case Unknown():
                 return Answer(answer)
 
+    async def hurry(self, reference: str) -> int:
+        """See `port.Hurried`. An order that never reached the simulator waits for nothing."""
+        answer = await self._call("order/hurry", {"out_order_no": reference})
+        if not isinstance(answer, HttpAnswer):
+            raise AnswerUnusable(f"hurry: {answer.reason}")
+        try:
+            found = wire.read_object(answer.body)
+            return int(found["data"]["moved"]) if found.get("code") == "OK" else 0
+        except (wire.Unreadable, KeyError, TypeError, ValueError) as error:
+            raise AnswerUnusable(f"hurry: HTTP {answer.status}, unreadable") from error
+
     async def balance(self) -> Wallet:
         """Raises AnswerUnusable."""
         found = await self._data("balance", {})
@@ -98,6 +110,15 @@ class SimulatorSupplier:
             return tuple(_product(line) for line in found)
         except (wire.Unreadable, KeyError, TypeError, ValueError) as error:
             raise AnswerUnusable("products: unreadable") from error
+
+    async def look_up_number(self, number: str) -> NumberFacts | None:
+        """Raises AnswerUnusable."""
+        found = await self._data("number", {"target": number})
+        try:
+            carrier = mapping.CARRIERS.get(str(found["carrier"]))
+            return None if carrier is None else NumberFacts(carrier, found["virtual"] == "1", found["ported"] == "1")
+        except (KeyError, TypeError) as error:
+            raise AnswerUnusable("number: unreadable") from error
 
     async def statement(self, day: date) -> AsyncIterator[Sequence[StatementLine]]:
         """Every movement of our wallet on `day` as China counts days, page by page. Raises AnswerUnusable."""

@@ -33,6 +33,8 @@ REFUSALS: Final[Mapping[str, tuple[Scope, RefusalReason]]] = {
     "CHANNEL_MAINTENANCE": (Scope.CHANNEL, RefusalReason.SUPPLIER_REJECTED),
     "PARAM_INVALID": (Scope.CHANNEL, RefusalReason.SUPPLIER_REJECTED),
 }
+# Whose network a number is on, in a number's look-up; anything else is nobody's word.
+CARRIERS: Final[Mapping[str, str]] = {"CMCC": "cmcc", "CUCC": "cucc", "CTCC": "ctcc", "CBN": "cbn"}
 # Documented as given before an order is read: this request bought nothing, and the supplier is busy.
 NOT_SENT: Final[Mapping[str, str]] = {"RATE_LIMITED": "rate limited by the supplier"}
 
