@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import structlog
 from tests.conftest import _owner_connection
@@ -107,9 +108,7 @@ async def _cut_all_connections(db: Database, desk: Desk, *, for_s: float) -> Non
     owner = await _owner_connection(url)
     end = time.monotonic() + for_s
     while time.monotonic() < end:
-        await owner.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid()", role
-        )
+        await owner.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid()", role)
         await asyncio.sleep(0.003)
     await owner.close()
 
@@ -131,6 +130,32 @@ async def test_a_worker_that_stood_still_sends_nothing_under_a_lease_that_ends(
             return connect(channel)
 
         monkeypatch.setattr(desk.connections, "of", freeze)
+        assert await desk.buyer.submit(1) == 1
+        await settled(desk)
+        [attempt] = await counter.attempts(order)
+        assert (attempt.state, attempt.trouble) == ("not_sent", "too late to be sent under this lease")
+        assert await simulator.rows("log", attempt.reference) == []
+        await run_until_quiet(desk, counter, [order])
+    await judge(counter, simulator, [order])
+
+
+async def test_a_worker_frozen_on_the_way_to_the_supplier_sends_nothing_under_a_lease_that_ends(
+    counter: Counter, settings: Settings, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [order] = await order_many(counter, 1)
+    hasty = settings.model_copy(update={"supplier_timeout_s": 1.0, "lease_s": 4})
+    async with open_desk(hasty) as desk:
+        connect = aiohttp.TCPConnector.connect
+        frozen: list[None] = []
+
+        async def freeze(self: aiohttp.TCPConnector, *args: Any, **kwargs: Any) -> Any:
+            connection = await connect(self, *args, **kwargs)
+            if not frozen:
+                frozen.append(None)
+                time.sleep(2.8)  # noqa: ASYNC251 - past the look at the lease, and the connection is there: only the write is left
+            return connection
+
+        monkeypatch.setattr(aiohttp.TCPConnector, "connect", freeze)
         assert await desk.buyer.submit(1) == 1
         await settled(desk)
         [attempt] = await counter.attempts(order)

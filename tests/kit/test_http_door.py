@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import time
 from collections.abc import AsyncIterator, Callable
 
 import httpx
@@ -271,6 +272,25 @@ async def test_a_cancelled_call_gives_its_connection_up() -> None:
                 async with asyncio.timeout(0.1):
                     await client.exchange("POST", peer.url)
         assert peer.connections == 3
+
+
+@WAYS
+async def test_what_its_time_is_over_for_is_not_sent_on_a_new_or_a_kept_connection(client: Client, call: Call) -> None:
+    async with Peer(OK) as peer:
+
+        async def with_time(seconds: float) -> None:
+            http.send_before.set(time.monotonic() + seconds)
+            await call(client, peer.url)
+
+        for _ in range(2):
+            with pytest.raises(http.SentTooLate):
+                await asyncio.create_task(with_time(-0.001))
+        assert peer.requests == []
+        await asyncio.create_task(with_time(10))
+        with pytest.raises(http.SentTooLate):
+            await asyncio.create_task(with_time(-0.001))
+        await call(client, peer.url)  # the limit is the task's own
+        assert len(peer.requests) == 2
 
 
 async def test_a_closed_client_sends_nothing() -> None:

@@ -26,6 +26,7 @@ from kameng_api.kit.db import Database, Tx, fetch
 from kameng_api.kit.errors import Unavailable
 from kameng_api.kit.fresh import Fresh
 from kameng_api.kit.gather import Gatherer
+from kameng_api.kit.http import send_before
 from kameng_api.kit.ids import public_id, ulid_text
 from kameng_api.kit.sets import Moved
 from kameng_api.kit.time_limit import TimeLimit
@@ -50,9 +51,7 @@ _log = structlog.get_logger()
 _CLAIM_AT_ONCE: Final = 200
 _RECORD_TRIES: Final = 5
 
-ANSWERS: Final = Counter(
-    "kameng_supplier_answers_total", "Answers of suppliers by channel, beat and outcome.", ["channel", "beat", "outcome"]
-)
+ANSWERS: Final = Counter("kameng_supplier_answers_total", "Answers of suppliers by channel, beat and outcome.", ["channel", "beat", "outcome"])
 CALL_SECONDS: Final = Histogram(
     "kameng_supplier_call_seconds",
     "How long suppliers take to answer.",
@@ -61,9 +60,7 @@ CALL_SECONDS: Final = Histogram(
 )
 _count = lru_cache(maxsize=1024)(ANSWERS.labels)  # finding a metric by its labels costs more than counting
 _seconds = lru_cache(maxsize=1024)(CALL_SECONDS.labels)
-SETTLE_FLUSH: Final = Histogram(
-    "kameng_settle_flush_size", "Answers settled by one commit.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
-)
+SETTLE_FLUSH: Final = Histogram("kameng_settle_flush_size", "Answers settled by one commit.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256))
 
 
 class Desk(Protocol):
@@ -269,6 +266,8 @@ class Buyer:
                 # This process stood still. By now somebody may have asked, heard "not found", and bought elsewhere.
                 answer = Answer(NotSent("too late to be sent under this lease", Cause.OURS))
             else:
+                # Half a call's time is left for the request to arrive before anybody asks the supplier about it.
+                send_before.set(claimed_at + self._settings.lease_s - self._longest_call_s / 2)
                 purchase = replace(submission.purchase, callback_url=self._connections.callback_url(channel))
                 with traces.span("supplier.place", channel=channel.channel_id):
                     answer = await self._call(channel.channel_id, "place", supplier.place(purchase))
@@ -313,9 +312,7 @@ class Buyer:
         finally:
             _seconds(channel_id, beat).observe(time.perf_counter() - started)
 
-    def _news(
-        self, attempt: tuple[int, UUID], beat: str, answer: Answer, supplier: Supplier | None, sku: str
-    ) -> News:
+    def _news(self, attempt: tuple[int, UUID], beat: str, answer: Answer, supplier: Supplier | None, sku: str) -> News:
         product = self._catalog.current.products.get(sku)
         refund = product is None or product.refund_on_reversal
         if supplier is None:
@@ -471,4 +468,3 @@ async def skus_of(tx: Tx, attempts: Sequence[Attempt]) -> dict[tuple[int, UUID],
         [a.book_id for a in attempts], [a.attempt_id for a in attempts], [a.order_id for a in attempts],
     )  # fmt: skip
     return {(r["book_id"], r["attempt_id"]): r["sku"] for r in rows}
-

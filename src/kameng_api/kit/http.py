@@ -11,9 +11,11 @@ Nothing is sent twice: no redirects, no retries, not even aiohttp's own for GET 
 import asyncio
 import socket
 import ssl
+import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -35,6 +37,15 @@ _CHUNK_BYTES = 1 << 14
 _RESOLVER_THREADS = 8
 _MOST_HEADER_SETS = 256
 _WBITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+
+
+# On `time.monotonic`: what this task asks after it is not sent. Looked at last of all, when the connection is there: a
+# process that was frozen on the way must not do what others have by then taken over.
+send_before: ContextVar[float] = ContextVar("send_before", default=float("inf"))
+
+
+class SentTooLate(httpx.ConnectTimeout):
+    """`send_before` was over when the connection was there. Nothing was sent."""
 
 
 class AddressRefused(httpx.ConnectError):
@@ -289,7 +300,7 @@ class Transport(httpx.AsyncBaseTransport):
             options |= {"use_dns_cache": False, "socket_factory": guard.open_socket}
         if guard is not None or self._resolve is not None:
             options["resolver"] = _Resolver(self._resolve, guard)
-        connector = aiohttp.TCPConnector(**options) if guard is None else _GuardedConnector(guard, **options)
+        connector = _Connector(guard, **options)
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -377,16 +388,24 @@ class _RefusedAddress(OSError):
     """Travels through aiohttp, which wraps it in its own connection error."""
 
 
-class _GuardedConnector(aiohttp.TCPConnector):
-    """Looks at the peer once more before the request is written."""
+class _TooLate(aiohttp.ClientConnectionError):
+    """Travels through aiohttp; `SentTooLate` outside."""
 
-    def __init__(self, guard: _Guard, **options: Any) -> None:
+
+class _Connector(aiohttp.TCPConnector):
+    """Looks at the peer and at the clock once more before the request is written."""
+
+    def __init__(self, guard: _Guard | None, **options: Any) -> None:
         super().__init__(**options)
         self._address_guard = guard
 
     async def connect(self, *args: Any, **kwargs: Any) -> Connection:
         connection = await super().connect(*args, **kwargs)
-        self._address_guard.check_peer(connection)
+        if self._address_guard is not None:
+            self._address_guard.check_peer(connection)
+        if time.monotonic() > send_before.get():
+            connection.close()
+            raise _TooLate("too late to be sent")
         return connection
 
 
@@ -435,6 +454,8 @@ def _translated(error: Exception, request: httpx.Request | None = None) -> Excep
             return error
         case aiohttp.ClientError(__cause__=_RefusedAddress()):
             return AddressRefused("not a public address", request=request)
+        case _TooLate():
+            return SentTooLate(text, request=request)
         case aiohttp.ConnectionTimeoutError():
             return httpx.ConnectTimeout(text, request=request)
         case aiohttp.ClientConnectorError():  # DNS, refused, TLS and certificate errors

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import httpx
 import structlog
 
-from kameng_api.kit.http import AnswerTooLong, Client
+from kameng_api.kit.http import AnswerTooLong, Client, SentTooLate
 from kameng_api.kit.time_limit import TimeLimit
-from kameng_api.suppliers.port import HttpAnswer, NotSent, Unknown
+from kameng_api.suppliers.port import Cause, HttpAnswer, NotSent, Unknown
 
 _log = structlog.get_logger(__name__)
 
@@ -74,6 +74,8 @@ class Transport:
                     timeout=_timeouts(total_s, min(self._connect_timeout_s, total_s)),
                     max_answer_bytes=self._max_answer_bytes,
                 )
+        except SentTooLate:
+            return NotSent("too late to be sent under this lease", Cause.OURS)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             return NotSent(_spoken(error))
         except AnswerTooLong:
