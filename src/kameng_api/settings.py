@@ -96,6 +96,8 @@ class Settings(BaseSettings):
     keep_webhook_attempts_days: int = Field(default=30, ge=1)
     keep_callbacks_days: int = Field(default=90, ge=1)
     keep_events_days: int = Field(default=90, ge=1)
+    keep_batch_rows_days: int = Field(default=90, ge=1)
+    """Rows of batches as merchants sent them, sealed, counted from the end of the batch. What became of each is kept for ever."""
     keep_route_days: int = Field(default=30, ge=1, le=3650)
     """Decisions of the router with their inputs, and routing rules that have ended."""
 

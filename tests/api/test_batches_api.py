@@ -111,6 +111,36 @@ async def test_a_file_is_imported_and_its_rows_explained(client: Client, desk: D
     assert (await client.get(f"{place}/lines/99")).status_code == 404
 
 
+async def test_a_file_comes_back_under_its_own_headings(client: Client, desk: Desk) -> None:
+    rows = "订单号,商品编码,手机号,Our Shop,-x\r\nPO-1,mobile-cn-100,13800138000,east,1\r\nPO-2,no-such,13800138000,west,2\r\n"
+    sent = await client.post("/v1/order-imports?filename=a.csv&merchant_batch_no=F-1", rows.encode(), headers=CSV)
+    assert sent.json()["warnings"] == [], "it has not been read"
+    await work(desk)
+    place = sent.headers["location"]
+    warnings = (await client.get(place)).json()["warnings"]
+    assert len(warnings) == 2 and "'Our Shop'" in warnings[0] and "'-x'" in warnings[1]
+    for which in ("failed", "retry"):
+        [row] = table(await client.get(f"{place}/results/{which}"))
+        assert (row["订单号"], row["商品编码"], row["手机号"], row["Our Shop"], row["'-x"]) == ("PO-2", "no-such", "13800138000", "west", "2")
+    retry = (await client.get(f"{place}/results/retry")).content.replace(b"no-such", b"mobile-cn-100")
+    again = await client.post("/v1/order-imports?filename=b.csv&merchant_batch_no=F-2", retry, headers=CSV)
+    await work(desk)
+    assert (await client.get(again.headers["location"])).json()["progress"]["accepted"] == 1
+
+
+async def test_rows_that_are_no_longer_kept_are_gone_and_not_empty(client: Client, desk: Desk, database: Database) -> None:
+    sent = await client.post("/v1/order-batches", body(rows=300))
+    await work(desk)
+    async with database.transaction() as tx:
+        await execute(tx, "DELETE FROM batch_pages WHERE n = 1")  # the first page that goes is enough
+    place = sent.headers["location"]
+    for which in ("succeeded", "failed", "unprocessed", "retry"):
+        answer = await client.get(f"{place}/results/{which}")
+        assert (answer.status_code, answer.json()["code"], answer.json()["retry"]) == (410, "rows_gone", "never")
+    assert len((await client.get(f"{place}/items?limit=100")).json()["items"]) == 100
+    assert (await client.post("/v1/order-batches", body(rows=300))).json()["id"] == sent.json()["id"], "the number stands for it for ever"
+
+
 async def test_items_come_in_pages(client: Client, desk: Desk) -> None:
     sent = await client.post("/v1/order-batches", body(rows=7))
     await work(desk)

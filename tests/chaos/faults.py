@@ -167,10 +167,10 @@ async def old_snapshot(rig: Rig, target: str, draw: random.Random, seconds: floa
 
 
 async def long_lock(table: str, rig: Rig, target: str, draw: random.Random, seconds: float) -> Heal:
-    """Nobody writes to a table for a while."""
+    """Nobody writes to a table for a while; nor while this waits for a frozen process that wrote to it before."""
     connection = await _connect(rig, owner=True)
     await connection.execute("SET idle_in_transaction_session_timeout = 0")
-    await connection.execute("SET lock_timeout = '8s'")
+    await connection.execute("SET lock_timeout = '25s'")
     await connection.execute("BEGIN")
     await connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
     return partial(_end_connection, connection)

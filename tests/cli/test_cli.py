@@ -118,6 +118,23 @@ async def test_a_shop_is_set_up_by_hand(kameng: Kameng, database: Database, sett
     assert (await kameng("merchant", "suspend", "shop")).json["status"] == "suspended"
 
 
+async def test_barcodes_are_set_as_a_whole(kameng: Kameng, database: Database) -> None:
+    for sku in ("mobile-cn-100", "mobile-cn-50"):
+        await kameng("product", "set", sku, "话费", "--type", "topup", "--face-value", "100", "--target-kind", "mobile")
+    both = (await kameng("product", "barcodes", "mobile-cn-100", "4006381333931", "KM-SHELF-7")).json["items"]
+    assert both == [{"barcode": "4006381333931"}, {"barcode": "KM-SHELF-7"}]
+    taken = await kameng("product", "barcodes", "mobile-cn-50", "KM-SHELF-7")
+    assert (taken.status, taken.out) == (2, "")
+    assert taken.err.startswith("state_conflict: ")
+    twice = await kameng("product", "barcodes", "mobile-cn-50", "4006381333931", "04006381333931")
+    assert (twice.status, "/barcodes/1" in twice.err) == (2, True)
+    assert (await kameng("product", "barcodes", "mobile-cn-100")).json["items"] == []
+    assert (await kameng("product", "barcodes", "mobile-cn-50", "KM-SHELF-7")).json["items"] == [{"barcode": "KM-SHELF-7"}]
+    async with database.transaction() as tx:
+        trail = await fetch(tx, "SELECT subject FROM audit_entries WHERE action = 'product.barcodes_set' ORDER BY entry_id")
+    assert [row["subject"] for row in trail] == ["mobile-cn-100", "mobile-cn-100", "mobile-cn-50"]
+
+
 async def test_money_moves_once_and_large_sums_need_another_person(kameng: Kameng, database: Database) -> None:
     await kameng("merchant", "create", "shop")
     fund = ("fund", "shop", "500", "--external-id", "T-1")

@@ -157,9 +157,13 @@ def test_everything_on_the_reference_has_a_chinese_title(contract: dict[str, obj
 def test_the_refusals_told_per_operation_exist_and_every_code_is_told(contract: dict[str, object]) -> None:
     told = yaml.safe_load((DOCS / "site" / "errors.yaml").read_text(encoding="utf-8"))
     assert set(told["operations"]) - set(_operations(contract)) == set()
-    codes = {code for of in (told["every"], told["operations"]) for several in of.values() for code in several} | set(told["body"])
-    assert codes - set(CODES) == set()
-    assert set(CODES) - codes - OPERATORS_ONLY <= {"not_found", "cursor_invalid"}  # told from the path and the parameters
+    own = [code for several in told["operations"].values() for code in several]
+    common = [code for several in told["every"].values() for code in several]
+    derived = {"not_found", "cursor_invalid"}  # told from the path and the parameters
+    assert {*own, *common, *told["body"]} | derived | OPERATORS_ONLY == set(CODES)
+    assert not {*own, *common, *told["body"]} & (derived | OPERATORS_ONLY)
+    assert len(common) + len(told["body"]) == len({*common, *told["body"]} - set(own)), "what everybody may meet is told once"
+    assert all(len(several) == len(set(several)) for several in told["operations"].values())
     assert all(CODES[code].status == int(status) for status, several in told["every"].items() for code in several)
 
 

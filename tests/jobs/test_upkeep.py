@@ -16,7 +16,7 @@ from kameng_api.alarms import queries as alarms
 from kameng_api.catalog.rules import Channel
 from kameng_api.embedded.servers import Servers
 from kameng_api.jobs import upkeep
-from kameng_api.kit.db import Database, execute, fetch
+from kameng_api.kit.db import Database, Tx, execute, fetch
 from kameng_api.kit.ids import new_ulid
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import rules, stops
@@ -359,7 +359,7 @@ async def test_what_is_old_goes_and_what_is_young_or_needed_stays(desk: Desk, mi
     ages = {
         "supplier_answers": s.keep_answers_days, "supplier_callbacks": s.keep_callbacks_days,
         "webhook_attempts": s.keep_webhook_attempts_days, "events": s.keep_events_days, "alarms": s.keep_alarms_days,
-        "tasks": s.keep_tasks_days,
+        "tasks": s.keep_tasks_days, "batch_pages": s.keep_batch_rows_days,
     }  # fmt: skip
     delivery_states = {}
     async with desk.db.transaction() as tx:
@@ -387,6 +387,9 @@ async def test_what_is_old_goes_and_what_is_young_or_needed_stays(desk: Desk, mi
                 elif name == "alarms":
                     await execute(tx, "INSERT INTO alarms (alarm_id, kind, subject, severity, detail, closed_at) "
                                   "VALUES ($1, 'wallet_low', 'x', 'info', 'x', now() - $2::interval)", one, at)  # fmt: skip
+                elif name == "batch_pages":
+                    for ended in ("over", "checked", "waiting", "open"):
+                        await _add_batch(tx, ended, at)
                 else:
                     for lane, ref in (("submit", order if shift > 0 else one), ("look_up", attempt if shift > 0 else two),
                                       ("webhook", new_ulid())):  # fmt: skip
@@ -400,12 +403,33 @@ async def test_what_is_old_goes_and_what_is_young_or_needed_stays(desk: Desk, mi
                       "VALUES ($1, 'wallet_low', 'open', 'info', 'x', now() - $2::interval)", new_ulid(), old)  # fmt: skip
     await run_owner(migrated, "UPDATE fanout_marks SET upto_xid = (SELECT max(xid) + 1 FROM events)")
     gone = await upkeep.prune(desk)
-    assert gone == {"supplier_answers": 1, "supplier_callbacks": 1, "webhook_attempts": 1, "events": 1, "alarms": 1, "tasks": 3}
+    assert gone == {"supplier_answers": 1, "supplier_callbacks": 1, "webhook_attempts": 1, "events": 1, "alarms": 1, "tasks": 3, "batch_pages": 4}
     async with desk.db.transaction() as tx:
         left = {r["delivery_id"] for r in await fetch(tx, "SELECT delivery_id FROM webhook_deliveries")}
+        pages = await fetch(
+            tx, "SELECT split_part(merchant_batch_no, '-', 1) AS ended, count(*) AS n FROM batch_pages JOIN batches USING (batch_id) GROUP BY 1"
+        )
+        batches = await fetch(tx, "SELECT count(*) AS n FROM batches")
     assert left == {d for d, (state, shift) in delivery_states.items() if state == "pending" or shift < 0}
+    assert {r["ended"]: r["n"] for r in pages} == {"over": 2, "checked": 2, "waiting": 4, "open": 4}, "what may still be confirmed or placed stays"
+    assert batches[0]["n"] == 8, "that there was a batch is kept for ever"
     await next_period(desk.db)
     assert set((await upkeep.prune(desk)).values()) == {0}
+
+
+async def _add_batch(tx: Tx, ended: str, age: timedelta) -> None:
+    """Two pages of a batch that is over, was only to be checked, waits for `confirm`, or has orders that are not final; `age` ago."""
+    batch, over = new_ulid(), ended == "over"
+    state = {"over": "completed", "checked": "validated", "waiting": "validated", "open": "processing"}[ended]
+    number = f"{ended}-{age.days}"
+    await execute(
+        tx,
+        """INSERT INTO batches (book_id, batch_id, merchant_batch_no, fingerprint, environment, currency, kind, options, validate_only, state,
+          pages, final_counts, created_at, validated_at, completed_at)
+        VALUES (16, $1, $2, '', 'test', 'CNY', 'json', '{}', $3, $4, 2, $5, now() - $6::interval, now() - $6::interval, now() - $7::interval)""",
+        batch, number, ended == "checked", state, "{}" if over else None, age, age if over else None,
+    )  # fmt: skip
+    await execute(tx, "INSERT INTO batch_pages (book_id, batch_id, n, sealed) SELECT 16, $1, n, '' FROM generate_series(0, 1) n", batch)
 
 
 async def test_events_nobody_has_fanned_out_are_never_pruned(desk: Desk) -> None:

@@ -193,6 +193,15 @@ def test_the_merchants_own_columns_are_kept_and_named() -> None:
     assert files.read("商品编号,手机号\nA,1\n".encode(), "a.csv").headings == ("商品编号", "手机号")
 
 
+@pytest.mark.parametrize("columns", [0, 1, 20, 21, 90])
+def test_warnings_are_few_and_leave_nothing_unsaid(columns: int) -> None:
+    heads = ",".join(f"own {n}" for n in range(columns))
+    warnings = files.read(f"sku,{heads}\nA\n".encode() if columns else b"sku\nA\n", "a.csv").warnings
+    assert len(warnings) == min(columns, 20)
+    more = 0 if columns <= 20 else int(warnings[-1].split()[0]) - 1
+    assert len(warnings) + more == columns
+
+
 @pytest.mark.parametrize("headings", ["sku,target,target", "sku,target,手机号", "sku,x,x", "sku,fields.a,字段.a"])
 def test_two_columns_of_one_meaning_refuse_the_file(headings: str) -> None:
     assert _refusal(f"{headings}\nA,1,2\n") == "heading_doubled"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.factories.counter import PHONE, PRICE, shop
 
-from kameng_api.batches.requests import Ask, Desk, StoredRow, Trouble, cells_of, pack, plan_merging, read, unpack
+from kameng_api.batches.requests import Ask, Desk, StoredRow, Trouble, cells_of, headings_in, pack, plan_merging, read, unpack
 from kameng_api.batches.rules import FINAL, STEPS, Batch, Counts, Group, Options, State, add_up, ended_state, percent
 from kameng_api.kit.errors import StateConflict
 from kameng_api.merchants.rules import Caller
@@ -80,6 +80,9 @@ def test_a_row_is_the_same_order_from_json_and_from_a_file() -> None:
 def test_pages_come_back_as_they_were() -> None:
     rows = [StoredRow(1, item={"sku": "a"}), StoredRow(2, cells={"sku": "b"}), StoredRow(3, cells={}, problem=Trouble("formula_cell", "/sku", "d"))]
     assert unpack(pack(rows, ("sku",))) == (rows, ["sku"])
+    assert headings_in(pack(rows, ("sku",))) == {}
+    under = pack(rows, ("sku", "shop"), ("商品编号", "shop"))
+    assert (unpack(under), headings_in(under)) == ((rows, ["sku", "shop"]), {"sku": "商品编号", "shop": "shop"})
 
 
 @pytest.mark.parametrize(
@@ -129,3 +132,26 @@ def test_a_face_value_is_split_and_a_part_is_never_more_than_its_product_allows(
     [refused] = a_desk().decide(StoredRow(1, item={"face_value": "100", "target": PHONE}))
     assert refused.trouble is not None
     assert refused.trouble.pointer == "/face_value"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from((PHONE, "13800138001")), st.integers(1, 5)), min_size=1, max_size=60),
+    st.integers(1, 10),
+    st.lists(st.sampled_from((0, 1, 3, 7, 20, 1000)), min_size=60, max_size=60),
+)
+def test_a_plan_that_is_made_anew_for_each_page_loses_and_doubles_no_unit(wanted: list[tuple[str, int]], page: int, largest: list[int]) -> None:
+    """Whatever one order may hold by then: what earlier pages settled stays as it is."""
+    rows = [StoredRow(n, item={"sku": "phone", "target": target, "quantity": units}) for n, (target, units) in enumerate(wanted, 1)]
+    carried: dict[int, int] = {}
+    settled: dict[int, int] = {}
+    for start in range(0, len(rows), page):
+        plan = plan_merging(rows, {"phone": largest[start // page]}, dict(settled))
+        for row in rows[start : start + page]:
+            carrier, quantity = plan[row.line_no]
+            carried[row.line_no] = carrier
+            if carrier == row.line_no:
+                settled[carrier] = quantity
+    sums: dict[int, int] = {}
+    for line, carrier in carried.items():
+        sums[carrier] = sums.get(carrier, 0) + wanted[line - 1][1]
+    assert sums == settled

@@ -266,6 +266,12 @@ def test_the_target_guard_stands_down_for_magic_targets_only() -> None:
     assert [v.guard_target for v in verdicts if isinstance(v, Draft)] == [True, False]
 
 
+def test_what_is_magic_in_test_mode_is_an_account_like_any_other_in_live() -> None:
+    guarded = Product("s", "S", "topup", face_value=1, target_kind="account", duplicate_window_s=60)
+    verdicts = [appraise(_ask(target="10000000001"), _caller(environment=e), _shop(product=guarded)) for e in ("test", "live")]
+    assert [v.guard_target for v in verdicts if isinstance(v, Draft)] == [False, True]
+
+
 @given(steps=st.integers(0, 9), rate=st.integers(1, 1_200_000))
 def test_a_ranged_price_is_rounded_up_once(steps: int, rate: int) -> None:
     face = 10_000 + 10_000 * steps

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kameng_api.suppliers.routing.choose import is_full
 from kameng_api.suppliers.routing.facts import Action, Answered, Ask, ChannelFacts, Circuit, Event, Heard, Option, Reading, Sent
 from kameng_api.suppliers.routing.health import Health
 from kameng_api.suppliers.routing.policy import Router
@@ -364,6 +365,22 @@ def test_the_smallest_limit_grows_again() -> None:
     assert limits[0] < 2.0
     assert limits[-1] is not None
     assert limits[-1] > 2.0
+
+
+def test_attempts_that_nobody_will_ever_answer_take_no_place_under_the_smallest_limit() -> None:
+    """A worker died with two calls open, then the supplier said "too many": its limit is one, and both are waited for by a person."""
+    health = Health()
+    lost = attempt("lost1", 59.0, None) + attempt("lost2", 59.5, None)
+    tell(health, ordinary(60.0, median_s=0.2) + lost + attempt("b", 70.0, Heard.BUSY, 0.1), 72.0)
+    option = Option("A", 1, reading=reading(health, 72.0))
+    assert option.reading.in_flight >= 2
+    ask = Ask("o", "s", 1_000_000)
+    full = [is_full(ask, option, reading(health, 72.0), DEFAULT)]
+    tell(health, attempt("later", 131.0, Heard.NEUTRAL, 0.1), 140.0)
+    full.append(is_full(ask, option, reading(health, 140.0), DEFAULT))
+    assert full == [True, False]
+    tell(health, attempt("now", 140.5, None) + attempt("now2", 140.6, None), 141.0)
+    assert is_full(ask, option, reading(health, 141.0), DEFAULT), "what is under way counts as before"
 
 
 def test_what_a_quick_supplier_has_not_said_for_a_moment_says_nothing() -> None:

@@ -1,9 +1,9 @@
 """Every adapter keeps the port's promises. Parametrised over the registry: a new folder is judged without a new test.
 
 An example is a JSON file in the adapter's `examples/` (real texts, secrets removed), either
-`{"call": "place"|"look_up", "settings", "purchase"|"reference", "answer": {"status", "headers", "body"},
+`{"call": "place"|"look_up"|"number", "settings", "purchase"|"reference"|"number", "answer": {"status", "headers", "body"},
 "verdict_words", "expect"}` or `{"call": "callback", "settings", "headers", "body", "now", "expect"}`.
-`verdict_words` are the vendor's words in the body that carry the verdict.
+`verdict_words` are the vendor's words in the body that carry the verdict. A `number` expects carrier, virtual and ported, or null.
 """
 
 import inspect
@@ -23,12 +23,14 @@ from kameng_api.suppliers.port import (
     Accepted,
     Adapter,
     Answer,
+    AnswerUnusable,
     CallbackNews,
     CallbackRefused,
     Delivered,
     HttpAnswer,
     NotFound,
     NotSent,
+    NumberFacts,
     Outcome,
     Purchase,
     Refused,
@@ -113,8 +115,9 @@ def test_every_call_an_adapter_offers_has_examples(adapter: Adapter) -> None:
     texts = [json.loads(path.read_text()) for path in (folder_of(adapter) / "examples").glob("*.json")]
     calls = {text["call"] for text in texts}
     supplier, _ = connect(adapter, texts[0], Unknown("no call"))
-    wanted = {"place"} | ({"look_up"} if supplier.look_up else set()) | ({"callback"} if supplier.read_callback else set())
-    assert wanted <= calls
+    offered = {"look_up": supplier.look_up, "callback": supplier.read_callback, "number": supplier.look_up_number}
+    assert {"place"} | {call for call, method in offered.items() if method is not None} <= calls
+    assert calls <= {"place"} | {call for call, method in offered.items() if method is not None}, "an example of what it does not offer"
     outcomes = {text["expect"]["outcome"] for text in texts if text["call"] == "place"}
     assert {"Delivered", "Refused", "Unknown"} <= outcomes
 
@@ -290,3 +293,62 @@ def test_a_stale_or_foreign_or_unsigned_callback_is_refused(adapter: Adapter, ex
         for unsigned in ({key: value for key, value in fields.items() if key != name}, {**fields, name: ""}):
             with pytest.raises(CallbackRefused):
                 read(adapter, example, json.dumps(unsigned).encode(), now)
+
+
+async def look_up_number(adapter: Adapter, example: Mapping[str, Any], verdict: Verdict) -> tuple[NumberFacts | None, Line]:
+    supplier, line = connect(adapter, example, verdict)
+    assert supplier.look_up_number is not None
+    return await supplier.look_up_number(example["number"]), line
+
+
+async def told(adapter: Adapter, example: Mapping[str, Any], **changes: Any) -> NumberFacts | str | None:
+    """The facts, None where it does not know the number, or the text of AnswerUnusable."""
+    try:
+        return (await look_up_number(adapter, example, answer_of(example, **changes)))[0]
+    except AnswerUnusable as unusable:
+        assert example["number"] not in str(unusable) and example["number"][-8:] not in str(unusable)
+        return str(unusable)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
+def test_a_look_up_of_numbers_shows_one_that_is_known_and_one_that_is_not(adapter: Adapter) -> None:
+    expected = [param.values[1]["expect"] for param in examples("number") if param.values[0] is adapter]
+    assert not expected or {expect is None for expect in expected} == {True, False}
+
+
+@pytest.mark.parametrize(("adapter", "example"), examples("number"))
+async def test_a_number_is_what_the_example_says(adapter: Adapter, example: dict[str, Any]) -> None:
+    facts, line = await look_up_number(adapter, example, answer_of(example))
+    assert facts == (None if example["expect"] is None else NumberFacts(**example["expect"]))
+    assert facts is None or facts.carrier in ("cmcc", "cucc", "ctcc", "cbn")
+    assert len(line.asked) == 1, "asked once, and nothing is bought"
+    _, url, content = line.asked[0]
+    assert example["number"] not in url, "an address is written into logs on its way"
+    assert example["number"].encode() in content
+
+
+@pytest.mark.parametrize(("adapter", "example"), examples("number"))
+async def test_an_unlisted_word_about_a_number_is_no_fact(adapter: Adapter, example: dict[str, Any]) -> None:
+    for word in example["verdict_words"]:
+        assert f'"{word}"' in example["answer"]["body"]
+        for other in ("NEVER_LISTED_9", word.lower() if word != word.lower() else word + "X"):
+            changed = example["answer"]["body"].replace(f'"{word}"', f'"{other}"')
+            assert not isinstance(await told(adapter, example, body=changed), NumberFacts), other
+
+
+@pytest.mark.parametrize(("adapter", "example"), examples("number"))
+async def test_half_an_answer_about_a_number_is_no_fact(adapter: Adapter, example: dict[str, Any]) -> None:
+    body = example["answer"]["body"].encode()
+    broken: list[dict[str, Any]] = [{"body": body[:cut]} for cut in range(0, len(body), max(1, len(body) // 25))]
+    broken += [{"status": status} for status in (0, 204, 302, 400, 403, 404, 429, 500, 502, 503, 504)]
+    broken += [{"body": b"<html>502 Bad Gateway</html>"}, {"body": b"\xff\xfe"}, {"body": b"[" * 100_000}]
+    broken += [{"body": text} for text in ("null", "[]", "{}", '""', "0", '{"code":"OK"}', '{"code":"OK","data":null}', '{"code":"OK","data":{}}')]
+    for change in broken:
+        assert isinstance(await told(adapter, example, **change), str), change
+
+
+@pytest.mark.parametrize(("adapter", "example"), examples("number"))
+async def test_silence_about_a_number_is_no_fact(adapter: Adapter, example: dict[str, Any]) -> None:
+    for verdict in (NotSent("refused"), Unknown("silence")):
+        with pytest.raises(AnswerUnusable):
+            await look_up_number(adapter, example, verdict)

@@ -10,23 +10,25 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from kameng import ApiError, Client, CursorInvalid, Event, KamengError, NoAnswer, NotFound, Order, Webhooks
+from kameng import ApiError, Client, CursorInvalid, Event, KamengError, NoAnswer, NotFound, NumberConflict, Order, Webhooks
 
 log = logging.getLogger("shop")
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS orders (
     number TEXT PRIMARY KEY, sku TEXT NOT NULL, quantity INTEGER NOT NULL, target TEXT,
-    status TEXT NOT NULL DEFAULT 'sending', version INTEGER NOT NULL DEFAULT 0, reason TEXT);
+    status TEXT NOT NULL DEFAULT 'sending', version INTEGER NOT NULL DEFAULT 0, reason TEXT, busy_until REAL NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS seen_events (id TEXT PRIMARY KEY, at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP);
 CREATE TABLE IF NOT EXISTS done_for_customers (number TEXT, what TEXT, PRIMARY KEY (number, what));
 CREATE TABLE IF NOT EXISTS place (one INTEGER PRIMARY KEY CHECK (one = 1), after TEXT);
 """
+LONGEST_SEND_S = 120.0  # longer than the client's deadline: a process that was still sending by then is gone
 
 
 class Shop:
@@ -53,24 +55,27 @@ class Shop:
         """The number of the order. It is in our books before the hub hears of it."""
         number = f"SHOP-{uuid.uuid4().hex}"
         with self._transaction() as db:
-            db.execute("INSERT INTO orders (number, sku, quantity, target) VALUES (?, ?, ?, ?)", (number, sku, quantity, target))
+            row = (number, sku, quantity, target, time.time() + LONGEST_SEND_S)
+            db.execute("INSERT INTO orders (number, sku, quantity, target, busy_until) VALUES (?, ?, ?, ?, ?)", row)
         self.send(number)
         return number
 
     def send(self, number: str) -> None:
         """Sends what our books say, as often as it takes: the same number and content buys once."""
-        with self._transaction() as db:
+        with self._transaction() as db:  # whoever looks for open orders leaves alone what is being sent
+            db.execute("UPDATE orders SET busy_until = ? WHERE number = ?", (time.time() + LONGEST_SEND_S, number))
             sku, quantity, target = db.execute("SELECT sku, quantity, target FROM orders WHERE number = ?", (number,)).fetchone()
         try:
             order = self._client.orders.create(number, sku, quantity=quantity, target=target)
-        except NoAnswer as silence:
-            log.warning("%s stays open: %s", number, silence)  # `keep_up` sends it again
+        except NumberConflict as other:  # the number bought something else: asking again will not help, and neither would another number
+            self._set_aside(number, other.code)
             return
-        except ApiError as refused:
-            if refused.charged == "no" and refused.retry == "never":
-                self._refuse(number, refused.code)
+        except (NoAnswer, ApiError) as trouble:
+            if isinstance(trouble, ApiError) and trouble.charged == "no" and trouble.retry == "never":
+                self._refuse(number, trouble.code)
             else:
-                log.warning("%s stays open: %s", number, refused)
+                log.warning("%s stays open: %s", number, trouble)
+                self._leave_open(number)
             return
         with self._transaction() as db:
             self._apply(db, order)
@@ -79,6 +84,15 @@ class Shop:
         with self._transaction() as db:
             if db.execute("UPDATE orders SET status = 'refused', reason = ? WHERE number = ? AND version = 0", (code, number)).rowcount:
                 self._do_once(db, number, "paid back")
+
+    def _set_aside(self, number: str, code: str) -> None:
+        log.error("%s: %s; a person must look at it", number, code)
+        with self._transaction() as db:
+            db.execute("UPDATE orders SET status = 'needs_a_person', reason = ? WHERE number = ? AND version = 0", (code, number))
+
+    def _leave_open(self, number: str) -> None:
+        with self._transaction() as db:
+            db.execute("UPDATE orders SET busy_until = 0 WHERE number = ?", (number,))  # `keep_up` sends it again
 
     # --- hearing -------------------------------------------------------------------------------------------------------
 
@@ -126,7 +140,7 @@ class Shop:
 
     def open_numbers(self) -> list[str]:
         with self._transaction() as db:
-            return [row[0] for row in db.execute("SELECT number FROM orders WHERE status = 'sending'")]
+            return [row[0] for row in db.execute("SELECT number FROM orders WHERE status = 'sending' AND busy_until < ?", (time.time(),))]
 
     def catch_up(self) -> None:
         """Every event since the last one we asked for, each together with our place in one transaction."""

@@ -267,12 +267,13 @@ def test_statements_are_listed_and_a_day_without_one_is_refused(at_home: Run) ->
 
 def test_a_file_of_orders_goes_up_once(at_home: Run, tmp_path: Path) -> None:
     numbers = [_number() for _ in range(3)]
-    rows = [f"{number},{SKU},1000000000{target}" for number, target in zip(numbers, (1, 1, 2), strict=True)]
+    rows = [f"{number},{SKU},1000000000{target},till 7" for number, target in zip(numbers, (1, 1, 2), strict=True)]
     file = tmp_path / "orders.csv"
-    file.write_text("\n".join(["merchant_order_no,sku,target", *rows]) + "\n", encoding="utf-8")
+    file.write_text("\n".join(["merchant_order_no,sku,target,tagret", *rows]) + "\n", encoding="utf-8")
     first = at_home("--json", "batch", "upload", str(file), status=1)
     told = json.loads(first.stdout)
     assert (told["progress"]["succeeded"], told["progress"]["failed"], told["progress"]["total"]) == (2, 1, 3)
+    assert "note: the column 'tagret'" in " ".join(at_home("batch", "show", told["id"], status=1).stderr.split())
     again = at_home("--json", "batch", "upload", str(file), status=1)
     assert json.loads(again.stdout)["id"] == told["id"]
     assert "nothing is bought twice" in " ".join(again.stderr.split())

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from kameng import (
     AsyncClient,
@@ -27,6 +28,7 @@ from kameng import (
     ServerError,
     Unprocessable,
 )
+from kameng.cli import app
 from kameng.retries import Again, Attempted, Course, Stop
 
 KEY_ID = "ak_test_01JD0000000000000000000001"
@@ -336,3 +338,48 @@ def test_money_as_a_float_is_refused(price: Any) -> None:
 def test_an_id_that_would_lead_elsewhere_is_refused(order_id: str) -> None:
     with Client("http://127.0.0.1:1", KEY_ID, SECRET, trust_env=False) as client, pytest.raises(ValueError, match="ASCII"):
         client.orders.get(order_id)
+
+
+def test_a_sleep_that_takes_too_long_ends_in_no_answer(script: Script, create: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overslept(seconds: float, sleep: Any = time.sleep) -> None:
+        sleep(seconds + 0.4)
+
+    async def overslept_too(seconds: float, sleep: Any = asyncio.sleep) -> None:
+        await sleep(seconds + 0.4)
+
+    monkeypatch.setattr("kameng._sync.client.time.sleep", overslept)
+    monkeypatch.setattr("kameng._async.client.asyncio.sleep", overslept_too)
+    script.answers = ["cut"]
+    with pytest.raises(NoAnswer) as silent:
+        create(RetryPolicy(attempts=5, deadline_s=0.3, first_wait_s=0.01))
+    assert silent.value.charged == "unknown"
+
+
+@pytest.fixture
+def at_counter(script: Script, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`kameng-merchant order …` against the script."""
+    for name, value in {"BASE_URL": script.url, "KEY_ID": KEY_ID, "SECRET": SECRET}.items():
+        monkeypatch.setenv(f"KAMENG_{name}", value)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    def buy() -> Any:
+        return CliRunner().invoke(app, ["--deadline", "1", "order", "s", "--target", "13800138000", "--number", "PO-1", "--wait", "1"])
+
+    return buy
+
+
+def test_an_order_that_may_stand_is_no_refusal_at_the_counter(script: Script, at_counter: Any) -> None:
+    proxy = (200, {"Content-Type": "text/html"}, b"<html>log in</html>")
+    for answers in ([proxy], ["cut", proxy], ["cut", problem(429, "rate_limited", "after_s", retry_after_s=60)], ["cut"]):
+        script.answers, script.seen = answers, []
+        told = at_counter()
+        assert told.exit_code == 3, (answers, told.output)
+        assert "--number PO-1" in " ".join(told.stderr.split()), answers
+
+
+def test_an_order_that_was_placed_and_cannot_be_watched_is_not_final(script: Script, at_counter: Any) -> None:
+    for trouble in (problem(429, "rate_limited", "after_s", retry_after_s=60), problem(401, "key_expired"), (200, {}, b"<html>")):
+        script.answers, script.seen = [GOOD, trouble], []
+        told = at_counter()
+        assert told.exit_code == 4, (trouble, told.output)
+        assert ORDER["id"] in told.stdout

@@ -143,6 +143,7 @@ class BatchResource(BaseModel):
     split_skus: list[str]
     progress: BatchProgress
     failure: BatchFailure | None
+    warnings: list[str] = Field(description="Of a file that was read: what is not wrong, but should be known, in sentences for people; at most 20.")
     created_at: Time
     validated_at: Time | None
     confirmed_at: Time | None
@@ -467,7 +468,7 @@ async def get_results(
     """The rows as you sent them, with line, order, status and reason. `retry`: the failed rows alone, ready to be corrected and imported again.
 
     Targets are masked for keys without `targets:read`; `retry` needs it. In `retry` a row whose order failed gets a new number
-    (`PO-7` → `PO-7-r1`): the old one is used up.
+    (`PO-7` → `PO-7-r1`): the old one is used up. 410 `rows_gone` when the batch ended so long ago that its rows are no longer kept.
     """
     if which == "retry":
         need_scope(caller, "targets:read")
@@ -475,6 +476,7 @@ async def get_results(
     columns: list[str] = []
     async with door.db.transaction() as tx:
         batch = await queries.get_batch(tx, caller.book_id, _batch_id(batch_id))
+        headings = await queries.read_headings(tx, door.keyring, batch)
     wanted = await _wanted(door, batch, which)
     for page in range(batch.pages):
         async with door.db.transaction() as tx:
@@ -484,11 +486,11 @@ async def get_results(
                 lines += [(None, row)] if which == "unprocessed" and batch.state in (State.CANCELLED, State.FAILED) else []
             else:
                 lines += [(item, row) for item in wanted.get(row.line_no, ())]
-    outcomes = [_outcome(item, row, caller, numbered=which != "retry") for item, row in lines]
-    if "merchant_order_no" not in columns:
-        columns = ["merchant_order_no", *columns]
+    outcomes = [_outcome(batch, item, row, caller, numbered=which != "retry") for item, row in lines]
+    said = ("merchant_order_no", "sku", "quantity") if any(item is not None and item.part for item, _ in lines) else ("merchant_order_no",)
+    columns = [*(name for name in said if name not in columns), *columns]
     write = results.write_retry if which == "retry" else results.write
-    content = await asyncio.to_thread(write, format, columns, outcomes)
+    content = await asyncio.to_thread(write, format, columns, outcomes, [headings.get(name, name) for name in columns])
     return _file(content, f"{batch.merchant_batch_no}-{which}", format)
 
 
@@ -505,15 +507,17 @@ async def _wanted(door: Door, batch: Batch, which: str) -> dict[int, list[Item]]
         after = items[-1].line_no, items[-1].part
 
 
-def _outcome(item: Item | None, row: StoredRow, caller: Caller, *, numbered: bool) -> results.Outcome:
+def _outcome(batch: Batch, item: Item | None, row: StoredRow, caller: Caller, *, numbered: bool) -> results.Outcome:
     cells = _cells(item, row)
-    if numbered and item is not None and item.merchant_order_no:
-        cells["merchant_order_no"] = item.merchant_order_no
+    number = "" if item is None else item.merchant_order_no or ""
+    if item is not None and item.merged_into is not None and (item.order_id is None or not numbered):
+        number = f"{batch.merchant_batch_no}-{row.line_no}"  # sent again it is an order of its own, so it must not take the number of another row
+    if number and item is not None and (numbered or item.part):
+        cells["merchant_order_no"] = number
     if cells.get("target") and "targets:read" not in caller.scopes:
         cells["target"] = mask(cells["target"])
     if item is None:
         return results.Outcome(row.line_no, cells, status="unprocessed")
-    carried = item.merged_into is not None  # it is no order of its own, so it must not take the number of one
     return results.Outcome(
         line_no=row.line_no,
         cells=cells,
@@ -521,7 +525,7 @@ def _outcome(item: Item | None, row: StoredRow, caller: Caller, *, numbered: boo
         status=item.shown,
         error_code=item.code or "",
         error_detail=item.error_detail or item.code or "",
-        merchant_order_no="" if carried else item.merchant_order_no or "",
+        merchant_order_no=number,
     )
 
 

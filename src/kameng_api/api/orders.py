@@ -116,7 +116,12 @@ async def _place_one(door: Door, item: Place) -> Any:
         return trouble
 
 
-@router.post("", status_code=201, response_model=OrderResource, responses={200: {"model": OrderResource}})
+ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"model": OrderResource | OrderValidation, "description": "The order that this number stands for; or the verdict of `validate_only`"}
+}
+
+
+@router.post("", status_code=201, response_model=OrderResource, responses=ANSWERS)
 async def place_order(body: OrderBody, request: Request) -> Response:
     """Buy something. Safe to repeat: the same number and content answer 200 with the order as it is now.
 

@@ -72,6 +72,7 @@ CODES: Final[Mapping[str, Meaning]] = {
     "statement_not_ready": Meaning(409, "Statement not ready", "The day is not over, or its statement is being made.", "after_s"),
     "not_sealed_yet": Meaning(409, "Not sealed yet", "Some events of this order are too young to stand in a sealed block.", "after_s"),
     "state_conflict": Meaning(409, "State conflict", "The object is not in a state that allows this.", "query_first"),
+    "rows_gone": Meaning(410, "Rows no longer kept", "The batch ended long ago and its rows were deleted; its items still tell what became of each."),
     "body_too_large": Meaning(413, "Body too large", "The body is larger than this path takes: 1 MB, 10 MB for imports."),
     "unsupported_media_type": Meaning(415, "Unsupported media type", "Send application/json, not compressed."),
     "validation_failed": Meaning(422, "Validation failed", "Some fields are wrong; see errors."),

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kameng_api.api.deps import Door, caller_of, door_of
 from kameng_api.api.order_schemas import OrderResource
-from kameng_api.api.orders import OrderTerms, answer, request_of, shown, validate
+from kameng_api.api.orders import ANSWERS, OrderTerms, answer, request_of, shown, validate
 from kameng_api.api.routes import StrictRoute
 from kameng_api.catalog import barcodes
 from kameng_api.kit.errors import FieldError, Invalid, Unavailable
@@ -36,9 +36,7 @@ class ScanBody(OrderTerms):
     wait_s: Annotated[int, Field(ge=0, le=_LONGEST_WAIT_S, description="How long to wait for a final outcome before answering.")] = 5
 
 
-@router.post(
-    "/v1/scan", status_code=201, response_model=OrderResource, responses={200: {"model": OrderResource}}, summary="Sell what was scanned"
-)
+@router.post("/v1/scan", status_code=201, response_model=OrderResource, responses=ANSWERS, summary="Sell what was scanned")
 async def scan(body: ScanBody, request: Request) -> Response:
     """Order what a barcode means, and wait up to `wait_s` for the outcome; the answer is the order in the state it has then.
 

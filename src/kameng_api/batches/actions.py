@@ -11,6 +11,7 @@ import orjson
 
 from kameng_api.batches import queries
 from kameng_api.batches.errors import BatchNoConflict
+from kameng_api.batches.files import Sheet
 from kameng_api.batches.queries import file_binding, page_binding
 from kameng_api.batches.requests import Decided, Desk, StoredRow, Trouble, pack, trouble_of
 from kameng_api.batches.rules import (
@@ -51,7 +52,7 @@ RETURNING created_at
 """
 _KEEP = """
 UPDATE batches SET state = $3, version = $4, total = $5, invalid = $6, pages = $7, pages_validated = $8, pages_placed = $9, failure_code = $10,
-  failure_detail = $11, final_counts = $12, looks = $13, told_at = $14, validated_at = $15, confirmed_at = $16, completed_at = $17
+  failure_detail = $11, final_counts = $12, looks = $13, told_at = $14, validated_at = $15, confirmed_at = $16, completed_at = $17, warnings = $18
 WHERE book_id = $1 AND batch_id = $2
 """
 # Rows that another one carries follow it, wherever it went.
@@ -73,6 +74,8 @@ _LEAVE = """
 UPDATE batch_items SET status = 'unprocessed', error_code = $3, error_pointer = '', error_detail = $4
 WHERE book_id = $1 AND batch_id = $2 AND status = 'pending'
 """
+
+_CUT_OFF: Final = "the database was put back to an earlier point: this row may have been bought since; compare before you send it again"
 
 
 class OutOfTurn(Exception):
@@ -171,9 +174,15 @@ async def _insert(tx: Tx, keyring: Keyring, new: NewBatch, fingerprint: bytes) -
 
 
 async def _store_pages(
-    tx: Tx, keyring: Keyring, book_id: int, batch_id: UUID, pages: Iterable[Sequence[StoredRow]], columns: Sequence[str]
+    tx: Tx,
+    keyring: Keyring,
+    book_id: int,
+    batch_id: UUID,
+    pages: Iterable[Sequence[StoredRow]],
+    columns: Sequence[str],
+    headings: Sequence[str] = (),
 ) -> None:
-    sealed = [keyring.seal(pack(page, columns), page_binding(book_id, batch_id, n)) for n, page in enumerate(pages)]
+    sealed = [keyring.seal(pack(page, columns, headings), page_binding(book_id, batch_id, n)) for n, page in enumerate(pages)]
     await _store(tx, "batch_pages", book_id, batch_id, sealed)
 
 
@@ -185,12 +194,12 @@ async def _store(tx: Tx, table: str, book_id: int, batch_id: UUID, sealed: Seque
     )  # fmt: skip
 
 
-async def keep_rows(tx: Tx, keyring: Keyring, batch: Batch, rows: Sequence[StoredRow], columns: Sequence[str]) -> None:
-    """A file has been read: keep its rows, let go of the file. `batch` is locked."""
+async def keep_rows(tx: Tx, keyring: Keyring, batch: Batch, rows: Sequence[StoredRow], sheet: Sheet) -> None:
+    """A file has been read: keep its rows under its own headings, and let go of the file. `batch` is locked."""
     pages = [rows[n : n + PAGE] for n in range(0, len(rows), PAGE)]
-    await _store_pages(tx, keyring, *batch.key, pages, columns)
+    await _store_pages(tx, keyring, *batch.key, pages, sheet.columns, sheet.headings)
     await execute(tx, "DELETE FROM batch_files WHERE book_id = $1 AND batch_id = $2", *batch.key)
-    batch.total, batch.pages = len(rows), len(pages)
+    batch.total, batch.pages, batch.warnings = len(rows), len(pages), tuple(sheet.warnings)
     batch.version += 1
     await keep(tx, batch)
 
@@ -403,14 +412,25 @@ async def cancel(tx: Tx, book_id: int, batch_id: UUID) -> Batch:
         return batch
     if batch.state is State.PROCESSING and batch.pages_placed >= batch.pages:
         raise StateConflict("every row has been placed; cancel the orders one by one")
+    await _leave_off(tx, batch, now, "cancelled before its turn came")
+    await tasks.make_due(tx, [Due(*_due(batch))])  # to count it for good once its orders are final
+    return batch
+
+
+async def cut_off(tx: Tx, batch: Batch, now: datetime) -> None:
+    """Place nothing more of a batch that is older than a restore: what was placed of it since is not known. `batch` is locked. Raises OutOfTurn."""
+    if not may_place(batch):
+        raise OutOfTurn
+    await _leave_off(tx, batch, now, _CUT_OFF)
+
+
+async def _leave_off(tx: Tx, batch: Batch, now: datetime, detail: str) -> None:
     batch.step(State.CANCELLED)
     batch.completed_at = now
-    await execute(tx, _LEAVE, *batch.key, "batch_cancelled", "cancelled before its turn came")
+    await execute(tx, _LEAVE, *batch.key, "batch_cancelled", detail)
     await execute(tx, "DELETE FROM batch_files WHERE book_id = $1 AND batch_id = $2", *batch.key)
     await tell(tx, batch, "batch.completed", now)
     await keep(tx, batch)
-    await tasks.make_due(tx, [Due(*_due(batch))])  # to count it for good once its orders are final
-    return batch
 
 
 def _due(batch: Batch) -> tuple[int, str, UUID]:
@@ -459,10 +479,17 @@ async def tell(tx: Tx, batch: Batch, event: str, now: datetime) -> None:
 async def keep(tx: Tx, batch: Batch) -> None:
     """Write a locked batch back."""
     counts = None if batch.final_counts is None else orjson.dumps(asdict(batch.final_counts)).decode()
+    warnings = orjson.dumps(batch.warnings).decode() if batch.warnings else None
     await execute(
         tx, _KEEP, *batch.key, str(batch.state), batch.version, batch.total, batch.invalid, batch.pages, batch.pages_validated, batch.pages_placed,
         batch.failure_code, batch.failure_detail, counts, batch.looks, batch.told_at, batch.validated_at, batch.confirmed_at, batch.completed_at,
+        warnings,
     )  # fmt: skip
+
+
+def may_place(batch: Batch) -> bool:
+    """Whether rows of it may still become orders by themselves."""
+    return batch.state is State.VALIDATING or (batch.state is State.PROCESSING and batch.pages_placed < batch.pages)
 
 
 def is_over(batch: Batch) -> bool:

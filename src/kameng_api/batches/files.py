@@ -24,6 +24,7 @@ LONGEST_HEADING: Final = 120
 _LONGEST_CELL: Final = 32_767
 """As many characters as Excel allows."""
 _LONGEST_LINE: Final = 1_000_000
+_MOST_WARNINGS: Final = 20
 _EXACT: Final = 2**53
 _DIGITS_KEPT: Final = 10**15
 """Excel keeps fifteen digits of a number and writes zeros for the rest."""
@@ -79,8 +80,10 @@ class Sheet:
 
     @property
     def warnings(self) -> list[str]:
-        """What is not wrong, but the merchant should know."""
-        return [f"the column {name!r} means nothing here; it is only kept for the result files" for name in self.unknown_columns]
+        """What is not wrong, but the merchant should know: at most _MOST_WARNINGS sentences."""
+        shown = [f"the column {name!r} means nothing here; it is only kept for the result files" for name in self.unknown_columns]
+        more = len(shown) - _MOST_WARNINGS + 1
+        return shown if more <= 1 else [*shown[:-more], f"{more} more columns mean nothing here"]
 
 
 def read(content: bytes, filename: str) -> Sheet:

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import orjson
 
-from kameng_api.batches.requests import StoredRow, unpack
+from kameng_api.batches.errors import RowsGone
+from kameng_api.batches.requests import StoredRow, headings_in, unpack
 from kameng_api.batches.rules import Batch, Counts, Group, Options, State, add_up, shown_status
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Tx, fetch
@@ -16,8 +17,8 @@ from kameng_api.kit.errors import NotFound
 
 _COLUMNS: Final = (
     "book_id", "batch_id", "merchant_batch_no", "fingerprint", "environment", "currency", "kind", "filename", "options", "validate_only", "state",
-    "version", "total", "invalid", "pages", "pages_validated", "pages_placed", "failure_code", "failure_detail", "final_counts", "looks", "told_at",
-    "created_at", "validated_at", "confirmed_at", "completed_at",
+    "version", "total", "invalid", "pages", "pages_validated", "pages_placed", "failure_code", "failure_detail", "warnings", "final_counts", "looks",
+    "told_at", "created_at", "validated_at", "confirmed_at", "completed_at",
 )  # fmt: skip
 _SELECT: Final = ", ".join(f"b.{c}" for c in _COLUMNS)
 
@@ -101,6 +102,7 @@ def _batch(row: Any) -> Batch:
     options = orjson.loads(values["options"])
     values["options"] = Options(**{**options, "split_skus": tuple(options["split_skus"])})
     values["state"] = State(values["state"])
+    values["warnings"] = () if values["warnings"] is None else tuple(orjson.loads(values["warnings"]))
     values["final_counts"] = None if values["final_counts"] is None else Counts(**orjson.loads(values["final_counts"]))
     return Batch(**values)
 
@@ -192,10 +194,32 @@ async def list_pending(tx: Tx, batch: Batch, page: int) -> list[Pending]:
     return [Pending(*row) for row in rows]
 
 
+async def list_carriers(tx: Tx, batch: Batch) -> dict[int, int]:
+    """Line → quantity of the orders that rows of validated pages stand for, with what they carry of later pages."""
+    rows = await fetch(
+        tx,
+        """SELECT line_no, quantity FROM batch_items
+        WHERE book_id = $1 AND batch_id = $2 AND part = 0 AND merged_into IS NULL AND quantity IS NOT NULL""",
+        *batch.key,
+    )  # fmt: skip
+    return {row["line_no"]: row["quantity"] for row in rows}
+
+
 async def read_page(tx: Tx, keyring: Keyring, batch: Batch, n: int) -> tuple[list[StoredRow], list[str]]:
-    """(rows, columns) of a page, opened. Raises CryptoError when it was tampered with."""
-    [row] = await fetch(tx, "SELECT sealed FROM batch_pages WHERE book_id = $1 AND batch_id = $2 AND n = $3", *batch.key, n)
-    return unpack(keyring.open(row["sealed"], page_binding(*batch.key, n)))
+    """(rows, columns) of a page, opened. Raises CryptoError when it was tampered with, RowsGone when it is no longer kept."""
+    return unpack(await _page(tx, keyring, batch, n))
+
+
+async def read_headings(tx: Tx, keyring: Keyring, batch: Batch) -> dict[str, str]:
+    """Column → what stood above it in the merchant's file; empty for JSON. Raises CryptoError, RowsGone."""
+    return headings_in(await _page(tx, keyring, batch, 0)) if batch.is_read else {}
+
+
+async def _page(tx: Tx, keyring: Keyring, batch: Batch, n: int) -> bytes:
+    rows = await fetch(tx, "SELECT sealed FROM batch_pages WHERE book_id = $1 AND batch_id = $2 AND n = $3", *batch.key, n)
+    if not rows:
+        raise RowsGone
+    return keyring.open(rows[0]["sealed"], page_binding(*batch.key, n))
 
 
 async def read_file(tx: Tx, keyring: Keyring, batch: Batch) -> bytes:

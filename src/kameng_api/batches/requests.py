@@ -16,6 +16,7 @@ from kameng_api.kit.money import format_amount, parse_amount
 from kameng_api.kit.public_address import UrlRefused, check_url
 from kameng_api.merchants.rules import Caller
 from kameng_api.orders.requests import Draft, OrderRequest, appraise
+from kameng_api.orders.rules import magic_number
 
 COLUMNS: Final = (
     "merchant_order_no", "sku", "target", "quantity", "face_value", "max_unit_price", "deliver_within_s", "confirm_duplicate", "notify_url"
@@ -84,12 +85,12 @@ class Decided:
     request: OrderRequest | None = field(default=None, repr=False)
 
 
-def pack(rows: Sequence[StoredRow], columns: Sequence[str]) -> bytes:
-    """A page of rows, to be sealed."""
+def pack(rows: Sequence[StoredRow], columns: Sequence[str], headings: Sequence[str] = ()) -> bytes:
+    """A page of rows, to be sealed. `headings` stood above `columns` in the merchant's file."""
     listed = [
         [r.line_no, r.item, r.cells, None if r.problem is None else [r.problem.code, r.problem.pointer, r.problem.detail]] for r in rows
     ]
-    return orjson.dumps({"columns": columns, "rows": listed})
+    return orjson.dumps({"columns": columns, "rows": listed} | ({"headings": headings} if headings else {}))
 
 
 def unpack(page: bytes) -> tuple[list[StoredRow], list[str]]:
@@ -97,6 +98,12 @@ def unpack(page: bytes) -> tuple[list[StoredRow], list[str]]:
     content = orjson.loads(page)
     rows = [StoredRow(line, item, cells, None if wrong is None else Trouble(*wrong)) for line, item, cells, wrong in content["rows"]]
     return rows, content["columns"]
+
+
+def headings_in(page: bytes) -> dict[str, str]:
+    """Column → the heading that `pack` was given for it."""
+    content = orjson.loads(page)
+    return dict(zip(content["columns"], content.get("headings", ()), strict=False))
 
 
 def cells_of(row: StoredRow) -> dict[str, str]:
@@ -200,11 +207,13 @@ def _is_amount(text: str) -> bool:
         return False
 
 
-def plan_merging(rows: Iterable[StoredRow], largest: Mapping[str, int]) -> dict[int, tuple[int, int]]:
+def plan_merging(rows: Iterable[StoredRow], largest: Mapping[str, int], decided: Mapping[int, int] | None = None) -> dict[int, tuple[int, int]]:
     """Line → (the line that carries its order, the quantity of that order), for rows that are equal and have no number of their own.
 
-    `largest`: how many units one order of a SKU may have; more equal rows than that make several orders. The same rows give the same plan.
+    `largest`: how many units one order of a SKU may have; more equal rows than that make several orders. `decided`: line → quantity of orders
+    that pages before this one have settled already: they stay as they are, whatever one order may have by now.
     """
+    settled = decided or {}
     carriers: dict[bytes, tuple[int, int]] = {}
     carried: dict[int, int] = {}
     sums: dict[int, int] = {}
@@ -215,7 +224,7 @@ def plan_merging(rows: Iterable[StoredRow], largest: Mapping[str, int]) -> dict[
         request = ask.request
         key = replace(request, quantity=1).fingerprint()
         carrier, quantity = carriers.get(key, (row.line_no, 0))
-        if quantity and quantity + request.quantity > largest.get(ask.sku, 0):
+        if quantity and quantity + request.quantity > settled.get(carrier, largest.get(ask.sku, 0)):
             carrier, quantity = row.line_no, 0
         carriers[key] = carrier, quantity + request.quantity
         carried[row.line_no] = carrier
@@ -287,7 +296,24 @@ class Desk:
         orders = list(_grouped(values, by_value, ask.request.quantity))
         if len(orders) > MAX_PARTS:
             return self._unsplit(ask, "/face_value", f"would be {len(orders)} orders; at most {MAX_PARTS} from one row")
-        return [self._appraised(ask, part, sku, quantity) for part, (sku, quantity) in enumerate(orders, 1)]
+        parts = [self._appraised(ask, part, sku, quantity) for part, (sku, quantity) in enumerate(orders, 1)]
+        wrong = self._charges_twice(ask, orders) or _wrong_part(parts)
+        if wrong is None:
+            return parts
+        return [p if p.trouble is not None else replace(p, status=ItemStatus.INVALID, amount=0, trouble=wrong) for p in parts]
+
+    def _charges_twice(self, ask: Ask, orders: Sequence[tuple[str, int]]) -> Trouble | None:
+        """Several orders of one product for one target: its guard would let the first through and refuse the others."""
+        target = ask.request.target
+        if ask.request.confirm_duplicate or target is None or (magic_number(target) is not None and self.caller.environment == "test"):
+            return None
+        skus = [sku for sku, _ in orders]
+        for sku in dict.fromkeys(skus):
+            product = self._product(sku)
+            if skus.count(sku) > 1 and product is not None and product.duplicate_window_s:
+                detail = f"required: the target would be charged {skus.count(sku)} times with {sku}"
+                return Trouble("validation_failed", "/confirm_duplicate", detail)
+        return None
 
     def _product(self, sku: str) -> Product | None:
         product = catalog.find_product(self.snapshot, sku, self.caller.environment)
@@ -295,6 +321,13 @@ class Desk:
 
     def _unsplit(self, ask: Ask, pointer: str, detail: str) -> list[Decided]:
         return [Decided(ask.line_no, 0, ItemStatus.INVALID, ask.number, trouble=Trouble("validation_failed", pointer, detail))]
+
+
+def _wrong_part(parts: Sequence[Decided]) -> Trouble | None:
+    """A row is bought with all its parts or not at all: part of a face value is not what was asked for."""
+    if all(p.trouble is None for p in parts):
+        return None
+    return Trouble("validation_failed", "/face_value", "another part of this row cannot be ordered")
 
 
 def _wrong_url(ask: Ask, development: bool) -> Trouble | None:

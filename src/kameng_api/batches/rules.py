@@ -97,6 +97,7 @@ class Batch:
     pages_placed: int = 0
     failure_code: str | None = None
     failure_detail: str | None = None
+    warnings: tuple[str, ...] = ()
     final_counts: "Counts | None" = None
     looks: int = 0
     told_at: datetime | None = None
@@ -235,6 +236,7 @@ def view(batch: Batch, counts: Counts) -> dict[str, Any]:
             "percent": percent(batch, counts),
         },
         "failure": failure,
+        "warnings": list(batch.warnings),
         "created_at": wire_time_or_none(batch.created_at),
         "validated_at": wire_time_or_none(batch.validated_at),
         "confirmed_at": wire_time_or_none(batch.confirmed_at),

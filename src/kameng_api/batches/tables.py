@@ -42,6 +42,7 @@ batches = Table(
     Column("pages_placed", Integer, nullable=False, server_default="0"),
     Column("failure_code", Text),
     Column("failure_detail", Text),
+    Column("warnings", Text),  # JSON; what the merchant should know of the file that was read
     Column("final_counts", Text),  # JSON; once no order of it can change any more
     Column("looks", Integer, nullable=False, server_default="0"),  # how often its open orders were waited for
     Column("told_at", DateTime(timezone=True)),

@@ -201,6 +201,11 @@ async def may_have_been_bought(tx: Tx, book_id: int, order_id: UUID) -> bool:
     return await find_standing(tx) is Standing.MOVED or bool(await fetch(tx, _NOT_KNOWN_YET, book_id, order_id))
 
 
+async def has_begun_since(tx: Tx, moment: datetime | None) -> bool:
+    """Whether a restore was begun since: work that is older may have gone on after the restored point, and nobody here knows how far."""
+    return bool(await fetch(tx, "SELECT 1 FROM restores WHERE begun_at >= $1 LIMIT 1", moment))
+
+
 async def note_asked(tx: Tx, held: Held) -> None:
     """Nobody knew it, for the first time."""
     await execute(

@@ -16,11 +16,12 @@ import structlog
 
 from kameng_api.alarms import actions as alarms
 from kameng_api.batches import actions, files, queries, requests
-from kameng_api.batches.actions import CameToNothing, OutOfTurn, Short
+from kameng_api.batches.actions import CameToNothing, OutOfTurn, Short, may_place
 from kameng_api.batches.errors import FileRefused
 from kameng_api.batches.requests import StoredRow, Trouble
 from kameng_api.batches.rules import FINAL, MAX_ROWS, MAX_ROWS_AT_ONCE, Batch, State, next_look
 from kameng_api.catalog.rules import Snapshot
+from kameng_api.evidence import restores
 from kameng_api.jobs.orders import Buyer
 from kameng_api.jobs.upkeep import Chore, is_my_turn, stamp
 from kameng_api.kit.crypto import Keyring
@@ -112,10 +113,14 @@ async def _now(tx: Tx) -> datetime:
 @asynccontextmanager
 async def _renewing(desk: WorkDesk, task: Task) -> AsyncIterator[None]:
     """Keep the lease while a step takes its time."""
+    over = asyncio.Event()
 
     async def beat() -> None:
-        while True:
-            await asyncio.sleep(_BEAT_S)
+        while not over.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_BEAT_S):
+                    await over.wait()
+                    return
             with suppress(Exception):
                 async with desk.db.transaction() as tx:
                     await tasks.renew(tx, [task], LEASE_S)
@@ -123,10 +128,9 @@ async def _renewing(desk: WorkDesk, task: Task) -> AsyncIterator[None]:
     beating = asyncio.create_task(beat())
     try:
         yield
-    finally:
-        beating.cancel()
-        with suppress(asyncio.CancelledError):
-            await beating
+    finally:  # told, and not cancelled: one whose connection breaks while it is cancelled would go on for ever, and keep the lease
+        over.set()
+        await beating
 
 
 async def _advance(desk: WorkDesk, task: Task) -> timedelta | None:
@@ -139,7 +143,15 @@ async def _advance(desk: WorkDesk, task: Task) -> timedelta | None:
             if batch is None:
                 return None
             merchant = await merchants.find_merchant_of_book(tx, task.book_id)
+            moved = await restores.find_standing(tx) is restores.Standing.MOVED
+            restored = await restores.has_begun_since(tx, batch.created_at)
         assert merchant is not None, "a batch stands in a merchant's book"
+        if moved and batch.state not in FINAL:
+            return timedelta(seconds=_STOPPED_S)
+        if restored and not batch.validate_only and may_place(batch):
+            with suppress(OutOfTurn):
+                await _cut_off(desk, task)
+            continue
         if batch.state not in FINAL and merchant.status != "active":
             return timedelta(seconds=_STOPPED_S)
         caller = Caller(
@@ -157,15 +169,28 @@ async def _advance(desk: WorkDesk, task: Task) -> timedelta | None:
     return timedelta(0)
 
 
+async def _know_where_we_are(tx: Tx, batch: Batch) -> None:
+    """Raises OutOfTurn where the database has been restored, or moved, since the last look: an order placed now may be one that is lost."""
+    if await restores.find_standing(tx) is restores.Standing.MOVED or await restores.has_begun_since(tx, batch.created_at):
+        raise OutOfTurn
+
+
+async def _cut_off(desk: WorkDesk, task: Task) -> None:
+    async with desk.db.transaction() as tx:
+        await actions.cut_off(tx, *await _locked(desk, tx, task))
+
+
 async def _plan(desk: WorkDesk, batch: Batch) -> dict[int, tuple[int, int]]:
-    """Which rows carry which others: read over all pages, the same each time."""
+    """Which rows carry which others: read over all pages, the same each time, whatever the catalogue says by then."""
     if not (batch.options.merge_equal and batch.state is State.VALIDATING and batch.is_read):
         return {}
     rows: list[StoredRow] = []
+    decided: dict[int, int] = {}
     for n in range(batch.pages):
         async with desk.db.transaction() as tx:
             rows += (await queries.read_page(tx, desk.keyring, batch, n))[0]
-    return requests.plan_merging(rows, {sku: product.max_quantity for sku, product in desk.catalog.current.products.items()})
+            decided = decided if n else await queries.list_carriers(tx, batch)
+    return requests.plan_merging(rows, {sku: product.max_quantity for sku, product in desk.catalog.current.products.items()}, decided)
 
 
 async def _step(desk: WorkDesk, task: Task, batch: Batch, at_desk: requests.Desk) -> tuple[bool, timedelta | None]:
@@ -198,7 +223,7 @@ async def _read(desk: WorkDesk, task: Task, batch: Batch) -> None:
     async with desk.db.transaction() as tx:
         content = await queries.read_file(tx, desk.keyring, batch)
     try:
-        rows, columns = await asyncio.to_thread(read_rows, content, batch.filename or "", batch.options.mode == "all_or_nothing")
+        rows, sheet = await asyncio.to_thread(read_rows, content, batch.filename or "", batch.options.mode == "all_or_nothing")
     except FileRefused as refused:
         async with desk.db.transaction() as tx:
             found, now = await _locked(desk, tx, task)
@@ -209,11 +234,11 @@ async def _read(desk: WorkDesk, task: Task, batch: Batch) -> None:
     async with desk.db.transaction() as tx:
         found, _ = await _locked(desk, tx, task)
         if found.state is State.VALIDATING and not found.is_read:
-            await actions.keep_rows(tx, desk.keyring, found, rows, columns)
+            await actions.keep_rows(tx, desk.keyring, found, rows, sheet)
 
 
-def read_rows(content: bytes, filename: str, at_once: bool) -> tuple[list[StoredRow], list[str]]:
-    """(rows, columns) of a file. Raises FileRefused."""
+def read_rows(content: bytes, filename: str, at_once: bool) -> tuple[list[StoredRow], files.Sheet]:
+    """(rows, the file they stand in). Raises FileRefused."""
     sheet = files.read(content, filename)
     most = MAX_ROWS_AT_ONCE if at_once else MAX_ROWS
     rows: list[StoredRow] = []
@@ -224,7 +249,7 @@ def read_rows(content: bytes, filename: str, at_once: bool) -> tuple[list[Stored
         rows.append(StoredRow(row.line_no, cells=row.cells, problem=problem))
     if not rows:
         raise FileRefused("no_rows", "the file has no rows below its header")
-    return rows, list(sheet.columns)
+    return rows, sheet
 
 
 async def _validate(desk: WorkDesk, task: Task, at_desk: requests.Desk) -> None:
@@ -242,6 +267,7 @@ async def _place(desk: WorkDesk, task: Task, batch: Batch, at_desk: requests.Des
         try:
             async with desk.db.transaction() as tx:
                 found, now = await _locked(desk, tx, task)
+                await _know_where_we_are(tx, found)
                 await actions.place_page(tx, desk.keyring, found, now, at_desk, upto)
             return
         except Short as short:  # until there it can be paid; should the balance have fallen since, until a row before
@@ -252,6 +278,7 @@ async def _place_all(desk: WorkDesk, task: Task, at_desk: requests.Desk) -> None
     try:
         async with desk.db.transaction() as tx:
             batch, now = await _locked(desk, tx, task)
+            await _know_where_we_are(tx, batch)
             await actions.place_all(tx, desk.keyring, batch, now, at_desk)
     except CameToNothing as nothing:
         async with desk.db.transaction() as tx:

@@ -18,7 +18,7 @@ from kameng_api.jobs.upkeep import Chore, is_my_turn, stamp
 from kameng_api.kit import log
 from kameng_api.kit.clock import wire_time
 from kameng_api.kit.crypto import Keyring
-from kameng_api.kit.db import DATABASE_TROUBLE, Database, Tx, fetch
+from kameng_api.kit.db import Database, Tx, fetch
 from kameng_api.kit.errors import StateConflict, Unavailable
 from kameng_api.kit.money import format_amount
 from kameng_api.ledger.errors import BooksStopped
@@ -294,9 +294,9 @@ async def settle(desk: Desk) -> int:
         try:
             async with desk.db.transaction() as tx:
                 done = await actions.auto_resolve(tx, desk.keyring, limit=_SETTLE_AT_ONCE)
-        except DATABASE_TROUBLE:
+        except Unavailable:  # nothing is known about any of them: the next round looks again
             raise
-        except Exception as trouble:
+        except Exception as trouble:  # one of them is refused, by the ledger or by the database
             _log.warning("settled_one_by_one", trouble=type(trouble).__name__)
             settled += await _settle_one_by_one(desk)
             return settled  # claims, and what is beyond, at the next round
@@ -306,7 +306,10 @@ async def settle(desk: Desk) -> int:
 
 
 async def _settle_one_by_one(desk: Desk) -> int:
-    """After a round that was refused as a whole: each in a transaction of its own; what the ledger refuses goes to a person."""
+    """After a round that was refused as a whole: each in a transaction of its own; what the books refuse goes to a person.
+
+    Raises Unavailable, which is no verdict on anything.
+    """
     async with desk.db.transaction() as tx:
         ids = await actions.list_automatic(tx, _SETTLE_AT_ONCE)
     settled = 0
@@ -315,7 +318,7 @@ async def _settle_one_by_one(desk: Desk) -> int:
             async with desk.db.transaction() as tx:
                 if break_id in await actions.list_automatic(tx, _SETTLE_AT_ONCE):
                     settled += await actions.resolve_one(tx, desk.keyring, break_id)
-        except (*DATABASE_TROUBLE, BooksStopped):
+        except (Unavailable, BooksStopped):
             raise
         except Exception as trouble:
             _log.error("break_not_resolved", trouble=type(trouble).__name__, exc_info=True)

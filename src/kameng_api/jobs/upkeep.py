@@ -352,6 +352,15 @@ WITH oldest AS (
 DELETE FROM events e USING due WHERE e.book_id = due.book_id AND e.event_id = due.event_id
 """
 
+# What merchants sent, targets among it, of batches in which nothing can change any more; the outcome of each row stays. Page by page: who
+# fetches a result file meanwhile is told that the rows are gone, whichever page went first.
+_BATCH_ROWS = """
+DELETE FROM batch_pages WHERE ctid = ANY (ARRAY(
+  SELECT p.ctid FROM batch_pages p JOIN batches b ON b.book_id = p.book_id AND b.batch_id = p.batch_id
+  WHERE (b.final_counts IS NOT NULL AND b.completed_at < now() - make_interval(days => $1))
+     OR (b.validate_only AND b.state = 'validated' AND b.validated_at < now() - make_interval(days => $1)) LIMIT $2))
+"""
+
 # Parked work whose subject ended without it.
 _TASKS = """
 DELETE FROM tasks t WHERE ctid = ANY (ARRAY(
@@ -376,6 +385,7 @@ def _retention(settings: Settings) -> tuple[tuple[str, str, int], ...]:
         ("supplier_callbacks", _BY_AGE.format(table="supplier_callbacks", at="received_at", more=""), settings.keep_callbacks_days),
         ("webhook_attempts", _BY_AGE.format(table="webhook_attempts", at="at", more=""), settings.keep_webhook_attempts_days),
         ("events", _EVENTS, settings.keep_events_days),
+        ("batch_pages", _BATCH_ROWS, settings.keep_batch_rows_days),
         ("alarms", _BY_AGE.format(table="alarms", at="closed_at", more=""), settings.keep_alarms_days),
         ("tasks", _TASKS, settings.keep_tasks_days),
     )

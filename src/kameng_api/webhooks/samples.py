@@ -129,7 +129,8 @@ def _batch(object_id: str, event_type: str, now: datetime) -> Mapping[str, Any]:
             "failed": 0, "processing": 0, "unprocessed": 990 - done, "total_cost": f"{98.5 * done:.4f}", "currency": "CNY",
             "percent": done * 100 // 990,
         },
-        "failure": None, "created_at": began, "validated_at": began, "confirmed_at": None if event_type == "batch.validated" else began,
+        "failure": None, "warnings": [], "created_at": began, "validated_at": began,
+        "confirmed_at": None if event_type == "batch.validated" else began,
         "completed_at": wire_time(now) if over else None,
     }  # fmt: skip
 

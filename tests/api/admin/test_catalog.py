@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from tests.api.admin.conftest import Operator, ok
+from tests.api.admin.conftest import Hire, Operator, ok
 
 from kameng_api.catalog import rules
 
@@ -57,6 +57,45 @@ async def test_a_product_only_for_some(admin: Operator) -> None:
     stranger = {"merchant_ids": ["mer_01JD0000000000000000000009"]}
     assert (await admin.put("/products/mobile-cn-100/only-for", json=stranger)).status_code == 422
 
+
+
+async def test_a_barcode_means_one_product(admin: Operator, hire: Hire) -> None:
+    for sku in ("mobile-cn-100", "mobile-cn-50"):
+        await ok(await admin.put(f"/products/{sku}", json=TOPUP))
+    path = "/products/mobile-cn-100/barcodes"
+    shown = await ok(await admin.put(path, json={"barcodes": ["4006381333931", "KM-SHELF-7"]}))
+    assert shown["barcodes"] == (await ok(await admin.get("/products/mobile-cn-100")))["barcodes"] == ["4006381333931", "KM-SHELF-7"]
+
+    taken = await admin.put("/products/mobile-cn-50/barcodes", json={"barcodes": ["04006381333931"]})  # the same GTIN, written with 14 digits
+    assert (taken.status_code, taken.json()["code"]) == (409, "state_conflict")
+    assert (await ok(await admin.get("/products/mobile-cn-50")))["barcodes"] == []
+    assert (await ok(await admin.put(path, json={"barcodes": ["KM-SHELF-7"]})))["barcodes"] == ["KM-SHELF-7"]
+    assert (await ok(await admin.put("/products/mobile-cn-50/barcodes", json={"barcodes": ["4006381333931"]})))["barcodes"] == ["4006381333931"]
+
+    trail = [e for e in (await ok(await admin.get("/audit")))["items"] if e["action"] == "product.barcodes_set"]
+    assert [(e["subject"], e["facts"]["barcodes"]) for e in trail][-1] == ("mobile-cn-100", ["4006381333931", "KM-SHELF-7"])
+    assert len(trail) == 3, "what was refused is not told as done"
+    assert (await (await hire("viewer")).put(path, json={"barcodes": []})).json()["code"] == "role_missing"
+    assert (await ok(await admin.put(path, json={"barcodes": []})))["barcodes"] == []
+
+
+@pytest.mark.parametrize(
+    ("barcodes", "pointers"),
+    [
+        (["ok", ""], ["/barcodes/1"]),
+        (["4006381333931", "04006381333931"], ["/barcodes/1"]),
+        (["same", "same"], ["/barcodes/1"]),
+        (["a\nb"], ["/barcodes/0"]),
+        (["x" * 513], ["/barcodes/0"]),
+        (["x"] * 51, ["/barcodes"]),
+        ("4006381333931", ["/barcodes"]),
+    ],
+)
+async def test_what_is_no_barcode_is_refused(admin: Operator, barcodes: Any, pointers: list[str]) -> None:
+    await ok(await admin.put("/products/mobile-cn-100", json=TOPUP))
+    answer = await admin.put("/products/mobile-cn-100/barcodes", json={"barcodes": barcodes})
+    assert (answer.status_code, [e["pointer"] for e in answer.json()["errors"]]) == (422, pointers), answer.text
+    assert (await admin.put("/products/nothing/barcodes", json={"barcodes": []})).status_code == 404
 
 @pytest.mark.parametrize(
     ("change", "pointers"),

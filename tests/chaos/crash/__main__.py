@@ -41,6 +41,8 @@ async def _run(found: servers.Servers, folder: Path, options: argparse.Namespace
         verdicts = await try_all(lanes, trials, _tell, together)
     wrong = [v for v in verdicts if v.trouble]
     sys.stdout.write(f"{len(verdicts)} deaths in {time.monotonic() - started:.0f} s, {len(wrong)} not survived\n")
+    if missed := sorted(set(trials) - {(v.point, v.story) for v in verdicts}):
+        sys.stdout.write(f"{len(missed)} passed in a story once and not again: {', '.join(f'{point} in {story}' for point, story in missed)}\n")
     return bool(wrong)
 
 

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from tests.chaos.crash.scenarios import LATER, PATIENCE_S, PLAIN, Story, Told, insist, number_of, order, until_due, until_true
+from tests.chaos.crash.scenarios import LATER, PATIENCE_S, PLAIN, Story, Told, batch, insist, number_of, order, until_due, until_true
 from tests.chaos.crash.stage import Lane
 from tests.factories.merchants import keyring_of
 
@@ -70,6 +70,12 @@ async def _nothing_told(lane: Lane, told: Told) -> None:
 
 async def _reconciled(lane: Lane, told: Told) -> None:
     """Bought, and its answer lost; nobody can be asked, and the statement cannot be read at first. Then it tells, and settles the order."""
+    await _compared(lane, told)
+    await lane.world.turn(lane.channel("d"), callback_copies=0)
+
+
+async def _compared(lane: Lane, told: Told) -> None:
+    """Until the statement was compared, and what it decides was settled by it. The supplier itself still cannot be asked."""
     numbers, channel, day = sorted(told.ends), lane.channel("d"), _today()
     for number in numbers:
         await until_true(lane, _WRITTEN, number)
@@ -88,7 +94,6 @@ async def _reconciled(lane: Lane, told: Told) -> None:
     await until_due(lane, _BOOKS, _COMPARED, channel, day)
     assert await lane.owner.fetchval(_MISCOUNTED) == 0, "a page landed twice, or not at all"
     assert await lane.owner.fetchval(_CHARGES, numbers) == len(placed), "each purchase agrees with one charge"
-    await lane.world.turn(channel, callback_copies=0)
 
 
 _TROUBLE: Final = """
@@ -108,13 +113,36 @@ async def _one_refused(lane: Lane, told: Told) -> None:
 
 
 async def _disputed(lane: Lane, told: Told) -> None:
-    """The other one is settled all the same, and this one is left to a person."""
+    """The other one is settled all the same; this one is left to a person, and two of them settle it when the books take it."""
     try:
-        await _reconciled(lane, told)
-        left = "SELECT count(*) FROM recon_breaks WHERE class = 'R6' AND state = 'open' AND NOT (evidence->>'automatic')::boolean"
-        assert await lane.owner.fetchval(left) == 1
+        await _compared(lane, told)
+        rows = await lane.owner.fetch(_SETTLED)
+        left = {r["merchant_order_no"] for r in rows if r["state"] == "open" and not r["automatic"] and r["why"].startswith("the books refused it")}
+        done = {r["merchant_order_no"] for r in rows if r["state"] == "closed"}
+        assert left == {n for n in told.ends if n.endswith("-disputed")} & (left | done), [dict(r) for r in rows]
     finally:
         await lane.owner.execute("DROP TRIGGER trouble_of_books ON recon_breaks")
+    for found in (await insist(lambda: lane.at_desk("GET", "breaks", params={"class": "R6", "state": "open"}))).json()["items"]:
+        await _two_people(lane, found["id"], "settle", "the books take it by now")
+    await lane.world.turn(lane.channel("d"), callback_copies=0)
+
+
+_SETTLED: Final = """
+SELECT o.merchant_order_no, o.status, b.break_id, b.state, (b.evidence->>'automatic')::boolean AS automatic, coalesce(b.evidence->>'left', '') AS why,
+  (SELECT array_agg(s.step ORDER BY s.step_id) FROM recon_break_steps s WHERE s.break_id = b.break_id) AS steps,
+  (SELECT count(*) FROM supplier_answers s
+    WHERE s.book_id = b.book_id AND s.attempt_id = b.attempt_id AND s.beat IN ('statement', 'operator')) AS words
+FROM recon_breaks b JOIN orders o USING (book_id, order_id) WHERE b.class = 'R6'
+"""
+
+
+async def _settled_once(lane: Lane, told: Told) -> None:
+    """Each break is resolved in one step and by one word about its purchase, and afterwards nothing is left that does not agree."""
+    for r in await lane.owner.fetch(_SETTLED):
+        steps = [step for step in r["steps"] if step != "proposed"]  # said again, it is proposed again
+        wanted = ["left", "approved"] if r["merchant_order_no"].endswith("-disputed") else ["resolved"]
+        assert (r["state"], steps, r["words"]) == ("closed", wanted, 1), dict(r)
+    assert await lane.owner.fetchval("SELECT count(*) FROM recon_breaks WHERE state <> 'closed' AND class IN ('R6', 'R7', 'R12')") == 0
 
 
 # ---- a file that is uploaded ---------------------------------------------------------------------------------------------
@@ -123,6 +151,13 @@ _MAPPING: Final = {"columns": {"at": "at", "amount": "amount", "kind": "kind", "
 _POSTED: Final = """
 SELECT count(*) FROM transfers t JOIN recon_breaks b ON b.event_key = t.event_key WHERE b.break_id = $1 AND b.state = 'closed'
 """
+
+
+async def _two_people(lane: Lane, break_id: str, resolution: str, note: str) -> None:
+    below, wanted = f"breaks/{break_id}", {"resolution": resolution, "note": note}
+    seen = {"proposal": (await insist(lambda: lane.at_desk("POST", f"{below}/propose", json=wanted))).json()["proposal"]}
+    # 409: our first try stands, and its answer was lost
+    await insist(lambda: lane.at_desk("POST", f"{below}/approve", by=lane.second, json=seen), 200, 409)
 
 
 async def _no_files(lane: Lane, told: Told) -> None:
@@ -150,11 +185,7 @@ async def _uploaded(lane: Lane, told: Told) -> None:
     assert await lane.owner.fetchval("SELECT count(*) FROM recon_lines WHERE ext_line_id = $1", line) == 1
     assert await lane.owner.fetchval(_MISCOUNTED) == 0
     [found] = (await insist(lambda: lane.at_desk("GET", "breaks", params={"class": "R5", "channel_id": channel}))).json()["items"]
-    below = f"breaks/{found['id']}"
-    wanted = {"resolution": "loss", "note": "the key had leaked"}
-    seen = {"proposal": (await insist(lambda: lane.at_desk("POST", f"{below}/propose", json=wanted))).json()["proposal"]}
-    # 409: our first try stands, and its answer was lost
-    await insist(lambda: lane.at_desk("POST", f"{below}/approve", by=lane.second, json=seen), 200, 409)
+    await _two_people(lane, found["id"], "loss", "the key had leaked")
     assert await lane.owner.fetchval(_POSTED, parse_public_id("brk", found["id"])) == 1, "written off once"
 
 
@@ -208,11 +239,13 @@ async def _supplier(lane: Lane, channel_id: str) -> AsyncIterator[Supplier]:
 
 
 async def _put_back(lane: Lane, told: Told) -> None:
-    """Hours ago a backup was taken. Since then one of its open orders was bought, one was not, and an order came and was bought that it lacks."""
+    """Hours ago a backup was taken. Since then one of its open orders was bought, one was not, and an order came and was bought that it lacks.
+    A batch had not been begun in it."""
     channel, book = lane.channel("d"), lane.merchant.book_id
     await lane.world.turn(channel, callback_copies=0)
     bought = await order(lane, told, sku="booked")
     await order(lane, told)
+    await batch(lane, told)
     known = parse_public_id("ord", bought)
     assert known is not None
     lost = [known, new_ulid()]
@@ -223,6 +256,7 @@ async def _put_back(lane: Lane, told: Told) -> None:
             assert isinstance(answer.outcome, Delivered), answer
     lane.lost.append(book_reference(book, attempt_id_of(lost[1], 1)))
     await lane.owner.execute("UPDATE orders SET created_at = created_at - interval '3 hours' WHERE status = 'accepted'")
+    await lane.owner.execute("UPDATE batches SET created_at = created_at - interval '3 hours' WHERE final_counts IS NULL")
     owner = Database(lane.owner_url, pool_size=1)
     try:
         async with owner.transaction() as tx:
@@ -242,9 +276,20 @@ async def _restored(lane: Lane, told: Told) -> None:
     assert (ended["losses"], ended["sent_to_review"]) == (len(lane.lost), 0), ended
 
 
+async def _nothing_twice(lane: Lane, told: Told) -> None:
+    """Nobody knows how far the batch had gone: it is over, nothing of it was bought, and the merchant is told so."""
+    [(number, batch_id)] = told.batches.items()
+    shown = (await insist(lambda: lane.client.get(f"/v1/order-batches/{batch_id}"))).json()
+    assert (shown["status"], shown["progress"]["accepted"], shown["progress"]["unprocessed"]) == ("cancelled", 0, 1), shown
+    assert await lane.owner.fetchval("SELECT count(*) FROM orders WHERE merchant_order_no LIKE $1", f"{number}-%") == 0
+    heard = {t["id"] for t in lane.world.receiver.told.get(lane.name, ()) if t["data"]["object"].get("id") == batch_id}
+    assert len(heard) == 1, heard
+
+
 STORIES: Final = (
     Story("reconciled", _reconciled, _nothing_told),
+    Story("disputed", _disputed, _one_refused, check=_settled_once),
     Story("uploaded", _uploaded, _no_files),
     Story("stopped", _stopped),
-    Story("restored", _restored, _put_back),
+    Story("restored", _restored, _put_back, check=_nothing_twice),
 )

@@ -12,6 +12,7 @@ _QUIET_S: Final = 60.0
 _BUSY: Final = """
 SELECT (SELECT count(*) FROM orders WHERE status IN ('accepted', 'processing')) AS orders,
   (SELECT count(*) FROM tasks WHERE lane <> 'upkeep') AS tasks,
+  (SELECT count(*) FROM batches WHERE final_counts IS NULL AND state <> 'validated') AS batches,
   (SELECT count(*) FROM events WHERE xid >= (SELECT upto_xid FROM fanout_marks WHERE book_range = 0)) AS events,
   (SELECT count(*) FROM alarms WHERE sent_at IS NULL AND detail = 'for a test') AS alarms
 """

@@ -25,7 +25,8 @@ from tests.chaos.crash.fuse import Fuse
 from kameng_api import main as api_process
 from kameng_api import worker as worker_process
 from kameng_api.api.gate import Gate
-from kameng_api.jobs import pulse, stops
+from kameng_api.batches import actions as batch_actions
+from kameng_api.jobs import batches, pulse, stops
 from kameng_api.kit.db import Database, fetch
 from kameng_api.kit.http import Client
 from kameng_api.reconciliation import landing
@@ -35,6 +36,7 @@ _IDS: Final = re.compile(r"(?<=/)(?:[a-z]{2,4}_[0-9A-Z]{26}|lane[0-9]+-[a-z]|[A-
 _PR_SET_PDEATHSIG: Final = 1
 _SOON_S: Final = 1.0
 """Clocks that would be waited for without need; how often they tick decides nothing."""
+_BEAT_S: Final = 0.03
 _RUN: Final[dict[str, Callable[[Settings], None]]] = {"api": api_process.serve, "worker": worker_process.run}
 
 
@@ -52,7 +54,11 @@ class Watched:
     async def __aexit__(self, kind: type[BaseException] | None, trouble: BaseException | None, trace: TracebackType | None) -> Any:
         durable = False
         if kind is None and self._name:
-            [row] = await fetch(self._tx, "SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS wrote")
+            try:
+                [row] = await fetch(self._tx, "SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS wrote")
+            except BaseException as found:  # who is cancelled here has not committed, and his transaction must end
+                await self._inner.__aexit__(type(found), found, found.__traceback__)
+                raise
             durable = row["wrote"]
         if durable:
             self._fuse.reached(f"{self._name}:before_commit")
@@ -111,8 +117,12 @@ def tick_soon() -> None:
 
 
 def turn_pages_often() -> None:
-    """A page of a statement is full with its first line, so that small files too are kept in several commits."""
+    """A page of a statement is full with its first line and one of a batch with its second, so that small files too are kept in several commits.
+
+    A batch is so small then that its lease would never be renewed by the clock: that ticks fast, too."""
     landing.PAGE = 1  # type: ignore[misc]
+    batch_actions.PAGE = 2  # type: ignore[attr-defined]
+    batches._BEAT_S = _BEAT_S  # type: ignore[misc]
 
 
 def start(order: dict[str, Any]) -> int:

@@ -36,11 +36,14 @@ CREATE OR REPLACE TRIGGER trouble BEFORE INSERT ON attempts FOR EACH ROW EXECUTE
 class Told:
     """What came of a story: the merchant's orders, each with how it must end (`a|b`: one of these), and what must have been refunded.
 
-    `deaths`: the points at which a process died, in their order."""
+    `deaths`: the points at which a process died, in their order. `batches`: what became known of each, for the story's own check.
+    `before`: what the merchant had to spend when the story began, in 1/10000 units."""
 
     ends: dict[str, str] = field(default_factory=dict)
     refunded: set[str] = field(default_factory=set)
     deaths: list[str] = field(default_factory=list)
+    batches: dict[str, str] = field(default_factory=dict)
+    before: int = 0
 
 
 Act = Callable[[Lane, Told], Coroutine[Any, Any, None]]
@@ -50,13 +53,15 @@ Act = Callable[[Lane, Told], Coroutine[Any, Any, None]]
 class Story:
     """`setting` is arranged while no worker lives, and then the worker starts: for stories that must find things as they are.
 
-    `alone`: no worker lives until the story has been told, for what must happen before anybody dispatches.
+    `alone`: no worker lives until the story has been told, for what must happen before anybody dispatches. `check`: what must be so besides
+    what every story is judged by, looked at when all is quiet and nobody may die any more.
     """
 
     name: str
     act: Act
     setting: Act | None = None
     alone: bool = False
+    check: Act | None = None
 
 
 async def insist(call: Callable[[], Awaitable[httpx.Response]], *well: int) -> httpx.Response:
@@ -85,6 +90,15 @@ async def order(lane: Lane, told: Told, *, ends: str = "succeeded", mark: str = 
     told.ends[number] = ends
     found: str = answer.json()["id"]
     return found
+
+
+async def batch(lane: Lane, told: Told) -> str:
+    """The number of a new batch of one order."""
+    lane.orders += 1
+    number = f"B-{lane.orders}"
+    body = {"merchant_batch_no": number, "items": [{"sku": "phone", "target": PLAIN}]}
+    told.batches[number] = (await insist(lambda: lane.client.post("/v1/order-batches", body), 200, 202)).json()["id"]
+    return number
 
 
 async def final(lane: Lane, order_id: str) -> None:
@@ -179,7 +193,7 @@ async def _until(lane: Lane, sql: str, order_id: str) -> None:
     await until_true(lane, sql, await number_of(lane, order_id))
 
 
-async def until_true(lane: Lane, sql: str, *values: str) -> None:
+async def until_true(lane: Lane, sql: str, *values: Any) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not await lane.owner.fetchval(sql, *values):
             await lane.hurry()
@@ -234,11 +248,13 @@ async def _first_clocks(lane: Lane, told: Told) -> None:
 
 
 async def _clocks(lane: Lane, told: Told) -> None:
-    """Every chore is due again and finds work: an alarm to send and an old one, an order whose task was lost, a wallet, prices to ask for."""
+    """Every chore is due again and finds work: an alarm to send and an old one, an order and a batch whose tasks were lost, a wallet, prices."""
     await order(lane, told)
+    told.ends[f"{await batch(lane, told)}-1"] = "succeeded"
     await lane.owner.execute(
-        """DELETE FROM chores; DELETE FROM tasks WHERE lane = 'submit';
+        """DELETE FROM chores; DELETE FROM tasks WHERE lane IN ('submit', 'batch');
         UPDATE orders SET created_at = created_at - interval '1 minute' WHERE status = 'accepted';
+        UPDATE batches SET created_at = created_at - interval '2 minutes' WHERE final_counts IS NULL;
         INSERT INTO chores (name, ran_at) VALUES ('check_all', now() - interval '2 days');
         INSERT INTO alarms (alarm_id, kind, severity, subject, detail)
         VALUES (gen_random_uuid(), 'order_stuck', 'warning', gen_random_uuid()::text, 'for a test');

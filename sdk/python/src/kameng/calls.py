@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import IO, Any, Final, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -139,9 +139,13 @@ def amount(value: Money) -> str:
     """Decimal text with at most four places. Raises TypeError for floats, which have lost the amount already; ValueError for more places."""
     if isinstance(value, bool) or not isinstance(value, (Decimal, int, str)):
         raise TypeError("write money as Decimal, int or decimal text, never as float")
-    number = Decimal(value)
-    if not number.is_finite() or number != number.quantize(Decimal("0.0001")):
-        raise ValueError("money has at most four decimal places")
+    try:
+        number = Decimal(value)
+        exact = number.is_finite() and number == number.quantize(Decimal("0.0001"))
+    except InvalidOperation:
+        exact = False
+    if not exact:
+        raise ValueError("money is decimal text with at most four decimal places")
     return f"{number:.4f}"
 
 

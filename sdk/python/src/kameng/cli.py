@@ -32,7 +32,7 @@ from kameng.cli_screen import (
     show_list,
     told,
 )
-from kameng.errors import NoAnswer, NotFinal, ServerError
+from kameng.errors import ApiError, BrokenAnswer, KamengError, NoAnswer, NotFinal, ServerError
 
 app = typer.Typer(help="A merchant's counter at the terminal.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(batch_app, name="batch")
@@ -156,12 +156,16 @@ def order(
                 order_no, sku, quantity=quantity, target=target, fields=fields or None, max_unit_price=max_unit_price,
                 confirm_duplicate=confirm_duplicate,
             )  # fmt: skip
-        except (NoAnswer, ServerError) as trouble:
+        except (NoAnswer, BrokenAnswer, ApiError) as trouble:
+            if isinstance(trouble, ApiError) and not isinstance(trouble, ServerError) and trouble.charged == "no":
+                raise
             fail(f"{trouble}\nWhat happened is unknown. Run the same command with --number {order_no}; never with a new number.", UNKNOWN)
         try:
             found = client.orders.wait_until_final(found, timeout_s=wait)
         except NotFinal as still:
             found = still.order
+        except KamengError as trouble:  # about looking, not about buying: the order stands
+            aside().print(f"{trouble}\nThe order was placed; how it went on could not be seen.", markup=False)
     show(found, _ORDER)
     if not found.is_final:
         aside().print(f"not final yet: kameng-merchant watch {order_no}")

@@ -78,12 +78,19 @@ def upload(
 
 
 def _ask(client: Client, found: Batch, timeout_s: float) -> Batch:
+    _warn(found)
     progress = found.progress
     question = f"{progress.valid} of {progress.total} rows are valid, for {progress.total_cost} {progress.currency}. Buy?"
     if not typer.confirm(question, err=True):
         aside().print("left as it is: `kameng-merchant batch confirm` or `cancel` it")
         return found
     return _watch(client, client.batches.confirm(found.id), timeout_s)
+
+
+def _warn(found: Batch) -> None:
+    """What the house says of the file: a misspelt heading shows here."""
+    for warning in found.warnings:
+        aside().print(f"note: {warning}", markup=False)
 
 
 def _watch(client: Client, found: Batch, timeout_s: float) -> Batch:
@@ -115,6 +122,7 @@ def _end(found: Batch) -> None:
     else:
         show(found, _SHOWN)
         show(found.progress)
+        _warn(found)
     if found.status in ("failed", "cancelled", "completed_with_errors") or found.progress.invalid:
         aside().print(f"why, row by row: kameng-merchant batch results {found.id} failed; corrected and sent again: … retry")
         raise typer.Exit(FAILED)

@@ -17,14 +17,14 @@ from rich.table import Table
 
 from kameng._sync.client import Client
 from kameng.cli_profile import Profile, ProfileTrouble, load
-from kameng.errors import ApiError, KamengError, NoAnswer, NotFinal
+from kameng.errors import ApiError, BrokenAnswer, KamengError, NoAnswer, NotFinal
 from kameng.models import Model
 from kameng.retries import RetryPolicy
 
 FAILED: Final = 1
 REFUSED: Final = 2
 UNKNOWN: Final = 3
-"""No answer: what happened is unknown."""
+"""No answer, or none that can be read: what happened is unknown."""
 NOT_FINAL: Final = 4
 
 _COLOURS: Final = {
@@ -74,7 +74,7 @@ def told() -> Iterator[None]:
         yield
     except (ProfileTrouble, ValueError, TypeError) as trouble:
         fail(str(trouble), REFUSED)
-    except NoAnswer as trouble:
+    except (NoAnswer, BrokenAnswer) as trouble:
         fail(str(trouble), UNKNOWN)
     except NotFinal as trouble:
         fail(f"{trouble}; it goes on by itself", NOT_FINAL)

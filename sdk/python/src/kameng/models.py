@@ -716,6 +716,7 @@ class Batch(Model):
     split_skus: tuple[str, ...]
     progress: BatchProgress
     failure: BatchFailure | None
+    warnings: tuple[str, ...] = ()
     created_at: datetime
     validated_at: datetime | None
     confirmed_at: datetime | None

@@ -41,13 +41,20 @@ _DAY: Final = 86_400.0
 _REMEMBERED: Final = 4096
 """Answered attempts per channel that are remembered only so that nothing is counted twice."""
 _LOST_S: Final = 7200.0
+"""An attempt without any verdict for so long is forgotten."""
+_STRAY_S: Final = 60.0
+"""And after so long, or twice the time in which 95 of 100 verdicts come, it takes no place under an inferred limit: it is lost, not under way."""
 _SET_BACK_S: Final = 120.0
-"""An attempt without any verdict for so long is not under way any more."""
 _STATES: Final = {Heard.GOOD: GOOD, Heard.BAD: BAD, Heard.DOUBT: DOUBT, Heard.BUSY: VOID, Heard.NEUTRAL: VOID, Heard.REVERSED: BAD}
 
 
 def _sent_at(trace: Trace) -> float:
     return trace.sent_at
+
+
+def _count_strays(channel: ChannelHealth, now: float) -> int:
+    before = now - max(2.0 * channel.law.late_s(), _STRAY_S)
+    return sum(trace.sent_at < before for trace in channel.live.values())
 
 
 class Health:
@@ -81,7 +88,7 @@ class Health:
 
     def _begin(self, channel: ChannelHealth, attempt: str, sku: str, sent_at: float, probe: bool) -> Trace:
         trace = Trace(attempt, sku, sent_at, probe)
-        trace.crowd = len(channel.live)
+        trace.crowd = max(len(channel.live) - channel.strays, 0)
         channel.known[attempt] = channel.live[attempt] = trace
         track = channel.skus.get(sku)
         if track is None:
@@ -179,6 +186,7 @@ class Health:
         if now - channel.swept_at > 10.0:
             self._sweep(channel, now)
         without = [sku for sku, each in channel.skus.items() if each.circuit is Circuit.OPEN] if tuning.sku_level else []
+        channel.strays = 0 if channel.limit is None else _count_strays(channel, now)
         speaks_at = self._speaks_at(channel, now)
         looked_at = channel.looked_at(now, self.tuning.own_delay_s)
         channel.p_reference = p = track.reference(tuning.p_prior, tuning.ref_prior, tuning.ref_memory)
@@ -329,6 +337,7 @@ class Health:
         freeze_s = channel.frozen_s / channel.freezes
         limit, inferred = channel.limit, True
         if limit is not None:
+            limit += channel.strays
             inferred = now - channel.busy_at > 600.0
         in_flight = len(channel.live)
         if opened is None or opened.suspect is None:

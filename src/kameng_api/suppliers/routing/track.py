@@ -36,6 +36,7 @@ class Rate:
         self.count = 0.0
 
     def add(self, at: float) -> None:
+        self.born_at = min(self.born_at, at)  # told late is not born late
         passed = at - self.stamp
         if passed > 8.0 * self.half_life_s:
             self.count *= exp(-passed * _LN2 / self.half_life_s)
@@ -208,6 +209,7 @@ class ChannelHealth:
         "rate",
         "readings",
         "skus",
+        "strays",
         "swept_at",
         "track",
         "version",
@@ -225,6 +227,7 @@ class ChannelHealth:
         self.heard_at = now
         self.limit: float | None = None
         self.busy_at = NEVER
+        self.strays = 0
         self.frozen_s, self.freezes = 300.0, 1.0
         self.swept_at = now
         self.readings: dict[str, tuple[int, Reading]] = {}

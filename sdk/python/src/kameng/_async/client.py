@@ -146,10 +146,11 @@ class AsyncClient:
     async def run(self, call: Call[T]) -> T:
         """One call, as often as the rule of retries says. For what has no method yet: build a `kameng.calls.Call`."""
         course = Course(self.retry, repeatable=call.repeatable, writes=call.writes, began_s=time.monotonic())
+        left_s = self.retry.deadline_s
         while True:
             answer, trouble = None, None
             try:
-                answer = await self._attempt(call, min(self._timeout_s, course.left_s(time.monotonic())))
+                answer = await self._attempt(call, min(self._timeout_s, left_s))
             except httpx.TransportError as broken:
                 trouble = broken
             if answer is not None and (200 <= answer.status < 300 or answer.status in call.also_well):
@@ -162,6 +163,9 @@ class AsyncClient:
             if verdict.server_time is not None:
                 self.clock.correct(verdict.server_time)
             await asyncio.sleep(verdict.wait_s)
+            left_s = course.left_s(time.monotonic())
+            if left_s <= 0:  # a machine that stood still slept past the deadline
+                raise calls.refusal(call, was, course) from trouble
 
     async def _attempt(self, call: Call[Any], timeout_s: float) -> Answer:
         """One exchange, signed now. Raises httpx.TransportError."""

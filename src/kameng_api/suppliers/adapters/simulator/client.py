@@ -116,7 +116,8 @@ class SimulatorSupplier:
         found = await self._data("number", {"target": number})
         try:
             carrier = mapping.CARRIERS.get(str(found["carrier"]))
-            return None if carrier is None else NumberFacts(carrier, found["virtual"] == "1", found["ported"] == "1")
+            flags = mapping.FLAGS[found["virtual"]], mapping.FLAGS[found["ported"]]
+            return None if carrier is None else NumberFacts(carrier, *flags)
         except (KeyError, TypeError) as error:
             raise AnswerUnusable("number: unreadable") from error
 

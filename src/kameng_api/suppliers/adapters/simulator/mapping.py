@@ -35,6 +35,7 @@ REFUSALS: Final[Mapping[str, tuple[Scope, RefusalReason]]] = {
 }
 # Whose network a number is on, in a number's look-up; anything else is nobody's word.
 CARRIERS: Final[Mapping[str, str]] = {"CMCC": "cmcc", "CUCC": "cucc", "CTCC": "ctcc", "CBN": "cbn"}
+FLAGS: Final[Mapping[str, bool]] = {"0": False, "1": True}
 # Documented as given before an order is read: this request bought nothing, and the supplier is busy.
 NOT_SENT: Final[Mapping[str, str]] = {"RATE_LIMITED": "rate limited by the supplier"}
 
