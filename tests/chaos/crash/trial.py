@@ -98,6 +98,7 @@ async def _tell(lane: Lane, story: Story, told: Told) -> None:
 async def _revive(lane: Lane, trial: Trial, told: Told, acting: "asyncio.Task[None]", story: Story) -> None:
     """Wait for each death, then start what died again, an hour later if it was the worker."""
     left, alone = set(trial.points), len(trial.points) == 1 and trial.certain
+    killed = lane.process["worker"] if story.alone else 0
     alive = ("api",) if story.alone else ("api", "worker")
     watched = {what: asyncio.create_task(lane.ended(what)) for what in alive}
     deadline = time.monotonic() + _REACHED_S
@@ -105,6 +106,8 @@ async def _revive(lane: Lane, trial: Trial, told: Told, acting: "asyncio.Task[No
     try:
         while (left or buried < len(told.deaths)) and time.monotonic() < deadline:
             await asyncio.wait(watched.values(), timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
+            if "worker" not in watched and lane.process["worker"] != killed:  # it lives by now
+                watched["worker"] = asyncio.create_task(lane.ended("worker"))
             over = acting.done() and not alone and time.monotonic() > deadline - _REACHED_S + _NO_MORE_S
             if over:  # nobody may die any more, and who did so in this moment is found
                 lane.fuse.arm(())
