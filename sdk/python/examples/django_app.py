@@ -1,4 +1,4 @@
-"""A small shop with Django: python django_app.py (pip install django kameng), or any WSGI server. What it does stands in shop.py."""
+"""A small shop with Django: python django_app.py (pip install django ./sdk/python), or any WSGI server. What it does stands in shop.py."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A small shop with FastAPI: python fastapi_app.py (pip install fastapi uvicorn kameng). What it does stands in shop.py."""
+"""A small shop with FastAPI: python fastapi_app.py (pip install fastapi uvicorn ./sdk/python). What it does stands in shop.py."""
 
 import os
 from typing import Any

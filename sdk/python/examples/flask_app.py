@@ -1,4 +1,4 @@
-"""A small shop with Flask: python flask_app.py (pip install flask kameng). What it does stands in shop.py."""
+"""A small shop with Flask: python flask_app.py (pip install flask ./sdk/python). What it does stands in shop.py."""
 
 import os
 

@@ -292,6 +292,16 @@ def test_the_environments_key_is_taken_before_the_files(run: Run, house: House, 
     assert json.loads(run("--json", "whoami").stdout)["key_id"] == os.environ["KAMENG_KEY_ID"]
 
 
+def test_a_profile_that_was_named_is_never_replaced_by_the_environments_key(
+    at_home: Run, house: House, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = json.loads(at_home("--json", "whoami").stdout)["key_id"]
+    for name, value in (("BASE_URL", house.base_url), ("KEY_ID", "ak_test_another"), ("SECRET", keys.secret or "")):
+        monkeypatch.setenv(f"KAMENG_{name}", value)
+    assert json.loads(at_home("--json", "--profile", "default", "whoami").stdout)["key_id"] == own
+    at_home("--profile", "nobody", "whoami", status=2)
+
+
 @pytest.mark.parametrize("page", ["merchant-cli.md", "merchant-cli.zh-CN.md"])
 def test_every_command_is_explained(page: str) -> None:
     text = (Path(__file__).resolve().parents[3] / "docs" / page).read_text(encoding="utf-8")

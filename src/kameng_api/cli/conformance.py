@@ -37,7 +37,7 @@ def conformance(
 ) -> None:
     """Play the platform against a merchant's software. Status 0: all passed; 1: something failed; 4: something was not checked."""
     host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
+    if not host or "/" in host or not port.isdecimal() or int(port) > 65535:
         fail("--listen: host:port, such as 127.0.0.1:8091", REFUSED)
     options = kit.Options(
         callback, secret, trigger, probe, host, int(port), key_id, api_secret, sku, target or None, 1, wait, quiet, hold, tuple(only or ())

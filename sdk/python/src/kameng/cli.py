@@ -57,12 +57,13 @@ class Format(str, Enum):
 
 @app.callback()
 def choose(
-    profile: Annotated[str, typer.Option(envvar="KAMENG_MERCHANT_PROFILE", help="which login")] = "default",
+    profile: Annotated[str | None, typer.Option(envvar="KAMENG_MERCHANT_PROFILE", help="which login; else KAMENG_KEY_ID, else `default`")] = None,
     json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     deadline: Annotated[float, typer.Option(min=1, help="seconds for one call with all its repetitions")] = 60.0,
 ) -> None:
     """A merchant's counter at the terminal. Secrets are never printed and never taken from the command line."""
-    Chosen.profile, Chosen.as_json, Chosen.deadline_s = profile, json, deadline
+    Chosen.profile, Chosen.named = profile or "default", profile is not None
+    Chosen.as_json, Chosen.deadline_s = json, deadline
 
 
 @app.command()

@@ -37,6 +37,8 @@ class Chosen:
     """What stands before the command: `--profile`, `--json`, `--timeout`."""
 
     profile = "default"
+    named = False
+    """Whether a profile was asked for: then no key of the environment takes its place."""
     as_json = False
     deadline_s = 60.0
 
@@ -51,9 +53,9 @@ def aside() -> Console:
 
 
 def profile() -> Profile:
-    """The environment's key where KAMENG_KEY_ID is set, else the profile's. Raises ProfileTrouble."""
+    """The profile that was named; else the environment's key where KAMENG_KEY_ID is set, else the profile `default`. Raises ProfileTrouble."""
     found = os.environ
-    if found.get("KAMENG_KEY_ID"):
+    if found.get("KAMENG_KEY_ID") and not Chosen.named:
         return Profile(
             found.get("KAMENG_BASE_URL", ""), found["KAMENG_KEY_ID"], found.get("KAMENG_SECRET") or None, found.get("KAMENG_PRIVATE_KEY") or None
         )
