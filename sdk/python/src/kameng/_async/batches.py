@@ -5,16 +5,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from kameng import calls
 from kameng._async.paging import AsyncPager
+from kameng._async.runner import AsyncRunner
 from kameng.calls import Call, Page, segment
 from kameng.errors import NotFinal
 from kameng.models import Batch, BatchItem, BatchLine, Json
-
-if TYPE_CHECKING:
-    from kameng._async.client import AsyncClient
 
 Mode = Literal["partial", "all_or_nothing"]
 Confirm = Literal["auto", "manual"]
@@ -31,7 +29,7 @@ _MEDIA_TYPES: Final = {
 class AsyncBatches:
     """`client.batches`"""
 
-    def __init__(self, client: "AsyncClient") -> None:
+    def __init__(self, client: AsyncRunner) -> None:
         self._client = client
 
     async def create(

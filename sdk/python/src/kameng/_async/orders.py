@@ -4,17 +4,15 @@ import asyncio
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from kameng import calls
 from kameng._async.paging import AsyncPager
+from kameng._async.runner import AsyncRunner
 from kameng.calls import Money, Page, segment
 from kameng.codes import DeliveryKey, open_codes
 from kameng.errors import NotFinal, NotFound
 from kameng.models import CardCode, CodesEnvelope, Json, Order, OrderValidation, Receipt, Refund, Step
-
-if TYPE_CHECKING:
-    from kameng._async.client import AsyncClient
 
 _LONGEST_LOOK_S: Final = 5.0
 
@@ -22,7 +20,7 @@ _LONGEST_LOOK_S: Final = 5.0
 class AsyncOrders:
     """`client.orders`"""
 
-    def __init__(self, client: "AsyncClient") -> None:
+    def __init__(self, client: AsyncRunner) -> None:
         self._client = client
 
     async def create(

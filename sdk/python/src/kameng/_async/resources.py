@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, Any, Literal
 
 from kameng import calls
 from kameng._async.paging import AsyncPager
+from kameng._async.runner import AsyncRunner
 from kameng.calls import Call, Money, Page, amount, segment
 from kameng.errors import NoAnswer, NotFound, RateLimited, ServerError
 from kameng.models import (
@@ -35,9 +36,6 @@ from kameng.models import (
 )
 from kameng.proofs import SignedManifest, verify_statement
 
-if TYPE_CHECKING:
-    from kameng._async.client import AsyncClient
-
 Format = Literal["csv", "xlsx", "json"]
 
 
@@ -53,7 +51,7 @@ class AsyncSnapshot:
 class AsyncProducts:
     """`client.products`"""
 
-    def __init__(self, client: "AsyncClient") -> None:
+    def __init__(self, client: AsyncRunner) -> None:
         self._client = client
 
     def list(self, *, page_size: int = 100, cursor: str | None = None) -> AsyncPager[Product]:
@@ -87,7 +85,7 @@ class AsyncProducts:
 class AsyncTransactions:
     """`client.transactions`: the fund flow."""
 
-    def __init__(self, client: "AsyncClient") -> None:
+    def __init__(self, client: AsyncRunner) -> None:
         self._client = client
 
     def list(self, *, page_size: int = 100, cursor: str | None = None) -> AsyncPager[Transaction]:
@@ -107,7 +105,7 @@ class AsyncTransactions:
 class AsyncEvents:
     """`client.events`: the same events as webhooks bring, for those who ask."""
 
-    def __init__(self, client: "AsyncClient") -> None:
+    def __init__(self, client: AsyncRunner) -> None:
         self._client = client
 
     def list(self, *, after: str | None = None, type: str | None = None, page_size: int = 100) -> AsyncPager[Event]:
@@ -145,7 +143,7 @@ class AsyncEvents:
 class AsyncWebhookEndpoints:
     """`client.webhook_endpoints`"""
 
-    def __init__(self, client: "AsyncClient") -> None:
+    def __init__(self, client: AsyncRunner) -> None:
         self._client = client
 
     async def create(self, url: str, *, event_types: Sequence[str] = (), description: str = "") -> EndpointWithSecret:
@@ -276,7 +274,7 @@ class AsyncDownload:
 class AsyncStatements:
     """`client.statements`: a signed file for each business day."""
 
-    def __init__(self, client: "AsyncClient") -> None:
+    def __init__(self, client: AsyncRunner) -> None:
         self._client = client
 
     def list(self, *, page_size: int = 100, cursor: str | None = None) -> AsyncPager[Statement]:
@@ -337,7 +335,7 @@ class AsyncTestMode:
 
     __test__ = False
 
-    def __init__(self, client: "AsyncClient") -> None:
+    def __init__(self, client: AsyncRunner) -> None:
         self._client = client
 
     async def set_balance(self, number: str, available: Money) -> Balance:

@@ -4,16 +4,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from kameng import calls
 from kameng._sync.paging import Pager
+from kameng._sync.runner import Runner
 from kameng.calls import Call, Page, segment
 from kameng.errors import NotFinal
 from kameng.models import Batch, BatchItem, BatchLine, Json
-
-if TYPE_CHECKING:
-    from kameng._sync.client import Client
 
 Mode = Literal["partial", "all_or_nothing"]
 Confirm = Literal["auto", "manual"]
@@ -30,7 +28,7 @@ _MEDIA_TYPES: Final = {
 class Batches:
     """`client.batches`"""
 
-    def __init__(self, client: "Client") -> None:
+    def __init__(self, client: Runner) -> None:
         self._client = client
 
     def create(

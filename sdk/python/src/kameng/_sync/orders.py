@@ -3,17 +3,15 @@
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from kameng import calls
 from kameng._sync.paging import Pager
+from kameng._sync.runner import Runner
 from kameng.calls import Money, Page, segment
 from kameng.codes import DeliveryKey, open_codes
 from kameng.errors import NotFinal, NotFound
 from kameng.models import CardCode, CodesEnvelope, Json, Order, OrderValidation, Receipt, Refund, Step
-
-if TYPE_CHECKING:
-    from kameng._sync.client import Client
 
 _LONGEST_LOOK_S: Final = 5.0
 
@@ -21,7 +19,7 @@ _LONGEST_LOOK_S: Final = 5.0
 class Orders:
     """`client.orders`"""
 
-    def __init__(self, client: "Client") -> None:
+    def __init__(self, client: Runner) -> None:
         self._client = client
 
     def create(

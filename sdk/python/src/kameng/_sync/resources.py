@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, Any, Literal
 
 from kameng import calls
 from kameng._sync.paging import Pager
+from kameng._sync.runner import Runner
 from kameng.calls import Call, Money, Page, amount, segment
 from kameng.errors import NoAnswer, NotFound, RateLimited, ServerError
 from kameng.models import (
@@ -35,9 +36,6 @@ from kameng.models import (
 )
 from kameng.proofs import SignedManifest, verify_statement
 
-if TYPE_CHECKING:
-    from kameng._sync.client import Client
-
 Format = Literal["csv", "xlsx", "json"]
 
 
@@ -53,7 +51,7 @@ class Snapshot:
 class Products:
     """`client.products`"""
 
-    def __init__(self, client: "Client") -> None:
+    def __init__(self, client: Runner) -> None:
         self._client = client
 
     def list(self, *, page_size: int = 100, cursor: str | None = None) -> Pager[Product]:
@@ -87,7 +85,7 @@ class Products:
 class Transactions:
     """`client.transactions`: the fund flow."""
 
-    def __init__(self, client: "Client") -> None:
+    def __init__(self, client: Runner) -> None:
         self._client = client
 
     def list(self, *, page_size: int = 100, cursor: str | None = None) -> Pager[Transaction]:
@@ -107,7 +105,7 @@ class Transactions:
 class Events:
     """`client.events`: the same events as webhooks bring, for those who ask."""
 
-    def __init__(self, client: "Client") -> None:
+    def __init__(self, client: Runner) -> None:
         self._client = client
 
     def list(self, *, after: str | None = None, type: str | None = None, page_size: int = 100) -> Pager[Event]:
@@ -145,7 +143,7 @@ class Events:
 class WebhookEndpoints:
     """`client.webhook_endpoints`"""
 
-    def __init__(self, client: "Client") -> None:
+    def __init__(self, client: Runner) -> None:
         self._client = client
 
     def create(self, url: str, *, event_types: Sequence[str] = (), description: str = "") -> EndpointWithSecret:
@@ -276,7 +274,7 @@ class Download:
 class Statements:
     """`client.statements`: a signed file for each business day."""
 
-    def __init__(self, client: "Client") -> None:
+    def __init__(self, client: Runner) -> None:
         self._client = client
 
     def list(self, *, page_size: int = 100, cursor: str | None = None) -> Pager[Statement]:
@@ -337,7 +335,7 @@ class TestMode:
 
     __test__ = False
 
-    def __init__(self, client: "Client") -> None:
+    def __init__(self, client: Runner) -> None:
         self._client = client
 
     def set_balance(self, number: str, available: Money) -> Balance:

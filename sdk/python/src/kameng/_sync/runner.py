@@ -1,0 +1,18 @@
+"""What `client.orders` and its like need of the client, so that none of them has to know it."""
+
+from typing import Protocol, TypeVar
+
+from kameng.calls import Call
+from kameng.codes import DeliveryKey
+
+T = TypeVar("T")
+
+
+class Runner(Protocol):
+    """Signs, sends and sends again; Client is one."""
+
+    delivery_key: DeliveryKey | None
+
+    def run(self, call: Call[T]) -> T:
+        """One call, as often as the rule of retries says."""
+        ...
