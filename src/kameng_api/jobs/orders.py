@@ -267,10 +267,13 @@ class Buyer:
                 answer = Answer(NotSent("too late to be sent under this lease", Cause.OURS))
             else:
                 # Half a call's time is left for the request to arrive before anybody asks the supplier about it.
-                send_before.set(claimed_at + self._settings.lease_s - self._longest_call_s / 2)
-                purchase = replace(submission.purchase, callback_url=self._connections.callback_url(channel))
-                with traces.span("supplier.place", channel=channel.channel_id):
-                    answer = await self._call(channel.channel_id, "place", supplier.place(purchase))
+                limit = send_before.set(claimed_at + self._settings.lease_s - self._longest_call_s / 2)
+                try:
+                    purchase = replace(submission.purchase, callback_url=self._connections.callback_url(channel))
+                    with traces.span("supplier.place", channel=channel.channel_id):
+                        answer = await self._call(channel.channel_id, "place", supplier.place(purchase))
+                finally:
+                    send_before.reset(limit)  # for the call alone: what is begun from here later is under another lease, or none
         finally:
             self._buying.leave(channel.channel_id)
             self._room_again()
