@@ -8,7 +8,7 @@ from typing import Final
 from benchmarks.figures import say
 from benchmarks.machine import Failed
 
-NAMES: Final = ("accept", "hot", "connections", "drain", "scale", "memory", "reconcile", "seal", "batches")
+NAMES: Final = ("accept", "hot", "connections", "drain", "scale", "memory", "reconcile", "seal", "batches", "catalog_sync", "adapters")
 
 
 def main(names: list[str]) -> int:

@@ -36,6 +36,10 @@ from kameng_api.api import (
 from kameng_api.api.access import AccessMap
 from kameng_api.api.admin.router import router as admin_router
 from kameng_api.api.deps import Door
+from kameng_api.api.doors.accounts import Accounts
+from kameng_api.api.doors.lobby import Lobby
+from kameng_api.api.doors.mounting import Doors
+from kameng_api.api.doors.registry import list_doors
 from kameng_api.api.gate import Gate
 from kameng_api.api.limits import Failures, Memory
 from kameng_api.api.lookups import Lookups
@@ -56,6 +60,7 @@ from kameng_api.kit.http import build_client
 from kameng_api.kit.memory import settle_memory
 from kameng_api.settings import Settings
 from kameng_api.suppliers.connections import Connections
+from kameng_api.suppliers.registry import list_adapters, use_files
 
 BACKLOG: Final = 16_384
 _CATALOG_EVERY_S: Final = 0.5
@@ -67,6 +72,7 @@ _log = structlog.get_logger()
 
 def build_app(settings: Settings) -> FastAPI:
     """The whole HTTP surface. Servers are reached when the app's lifespan starts, not here."""
+    use_files(settings.supplier_files)
     public = settings.mode != "live"
     app = FastAPI(
         title="Kameng API",
@@ -103,6 +109,7 @@ def build_app(settings: Settings) -> FastAPI:
         admin_router,
     ):
         app.include_router(router)
+    app.mount("/doors", Doors(list_doors()))
     problems.install(app)
     openapi.install(app)
     app.add_middleware(Gate)
@@ -151,6 +158,7 @@ async def open_door(settings: Settings) -> Door:
         connections=connections,
         lookups=Lookups(connections, timeout_s=settings.number_lookup_timeout_s),
         outcomes=Outcomes(db),
+        lobby=Lobby(Accounts(db, keyring)),
     )
     door.orders = gather_orders(door)
     door.callbacks = gather_callbacks(door)
@@ -242,6 +250,7 @@ def serve(settings: Settings) -> None:
     traces.start(settings.otlp_endpoint, name="kameng-api")
     raise_open_files()
     app = build_app(settings)
+    list_adapters()  # a broken supplier's file stops the start, not the first callback
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -73,14 +73,21 @@ class Settings(BaseSettings):
     supplier_concurrency: int = Field(default=200, ge=1)
     """Supplier calls in flight per worker process."""
     supplier_timeout_s: float = Field(default=30.0, gt=0, le=120)
+    supplier_files: Path | None = None
+    """A folder of suppliers' files (`*.yaml`) beside those that are shipped; read at start."""
     number_lookup_timeout_s: float = Field(default=0.5, ge=0, le=5)
     """How long an order waits for a supplier's word on who carries its number; 0: nobody is asked, the prefix plan decides."""
     lease_s: int = Field(default=60, ge=5)
     """How long a worker owns a task without renewing. Must exceed the supplier timeout."""
     tick_s: float = Field(default=0.5, gt=0)
     """How often a worker looks for due work by itself."""
-    lanes: Annotated[tuple[str, ...], NoDecode] = ("submit", "look_up", "callback", "webhook", "batch", "upkeep")
+    lanes: Annotated[tuple[str, ...], NoDecode] = ("submit", "look_up", "callback", "webhook", "door", "batch", "upkeep")
     """Which kinds of work this worker takes."""
+
+    catalog_sync_s: int = Field(default=21_600, ge=0, le=2_592_000)
+    """How often a supplier's whole list is read, where the channel's own clock says nothing else; 0: when somebody asks for it."""
+    catalog_changes_s: int = Field(default=300, ge=10, le=86_400)
+    """How often a supplier that can tell is asked what of its list has changed."""
 
     route_shadow: dict[str, bool | int | float | str] | None = None
     """A candidate tuning of the router that is asked beside the live one and decides nothing: a JSON object of its fields."""
@@ -98,6 +105,8 @@ class Settings(BaseSettings):
     keep_events_days: int = Field(default=90, ge=1)
     keep_batch_rows_days: int = Field(default=90, ge=1)
     """Rows of batches as merchants sent them, sealed, counted from the end of the batch. What became of each is kept for ever."""
+    keep_catalog_days: int = Field(default=180, ge=1, le=3650)
+    """Readings of suppliers' lists and answered questions about offers. What anything cost is kept for ever."""
     keep_route_days: int = Field(default=30, ge=1, le=3650)
     """Decisions of the router with their inputs, and routing rules that have ended."""
 

@@ -13,6 +13,8 @@ from kameng_api.outbox import tables as outbox
 from kameng_api.reconciliation import tables as reconciliation
 from kameng_api.statements import tables as statements
 from kameng_api.suppliers import tables as suppliers
+from kameng_api.suppliers.desk import tables as supplier_desk
+from kameng_api.suppliers.listings import tables as listings
 from kameng_api.tasks import tables as tasks
 from kameng_api.webhooks import tables as webhooks
 
@@ -22,6 +24,7 @@ __all__ = [
     "catalog",
     "evidence",
     "ledger",
+    "listings",
     "merchants",
     "metadata",
     "operators",
@@ -29,6 +32,7 @@ __all__ = [
     "outbox",
     "reconciliation",
     "statements",
+    "supplier_desk",
     "suppliers",
     "tasks",
     "webhooks",

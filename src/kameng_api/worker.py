@@ -23,12 +23,14 @@ from arq.worker import func
 from redis.asyncio import ConnectionPool
 
 from kameng_api.alarms.sinks import parse_sinks
+from kameng_api.api.doors.registry import list_doors
 from kameng_api.catalog.rules import Snapshot
 from kameng_api.evidence.restores import Standing
-from kameng_api.jobs import balances, batches, evidence, monitor, reconciliation, restores, route_chores, statements
+from kameng_api.jobs import balances, batches, catalog_sync, evidence, monitor, reconciliation, restores, route_chores, statements, supplier_desk
 from kameng_api.jobs.batches import advance_batches
 from kameng_api.jobs.callbacks import apply_callbacks
 from kameng_api.jobs.desk import CatalogLoader, Desk
+from kameng_api.jobs.door_callbacks import Messenger, call_back
 from kameng_api.jobs.metrics import Gauges
 from kameng_api.jobs.orders import Buyer, look_up, submit
 from kameng_api.jobs.pulse import Pulse
@@ -43,7 +45,7 @@ from kameng_api.kit.http import build_client
 from kameng_api.kit.memory import settle_memory
 from kameng_api.settings import Settings
 from kameng_api.suppliers.connections import Connections
-from kameng_api.suppliers.registry import list_adapters
+from kameng_api.suppliers.registry import list_adapters, use_files
 from kameng_api.tasks.rules import Lane
 
 _log = structlog.get_logger()
@@ -69,14 +71,15 @@ JOBS: Final = (
     Job("callbacks.apply", Lane.CALLBACK, apply_callbacks, 200),
     Job("webhooks.fan_out", Lane.WEBHOOK, _fan_out, 2000),
     Job("webhooks.deliver", Lane.WEBHOOK, deliver, 500),
+    Job("doors.call_back", Lane.DOOR, call_back, 100),
     Job("batches.advance", Lane.BATCH, advance_batches, 4),
 )
 """Every job that claims work. The clocks are the `CHORES` of `jobs.upkeep`, `route_chores`, `monitor`, `statements`, `reconciliation`,
-`evidence`, `restores`, `balances` and `batches`."""
+`evidence`, `restores`, `balances`, `batches` and `supplier_desk`."""
 
 _CLOCKS: Final = (
     *CHORES, *route_chores.CHORES, *monitor.CHORES, *statements.CHORES, *reconciliation.CHORES, *evidence.CHORES, *restores.CHORES,
-    *balances.CHORES, *batches.CHORES,
+    *balances.CHORES, *batches.CHORES, *catalog_sync.CHORES, *supplier_desk.CHORES,
 )  # fmt: skip
 
 
@@ -115,6 +118,7 @@ def run(settings: Settings) -> None:
 async def work(settings: Settings, stopping: asyncio.Event | None = None) -> None:
     """The worker's life. `stopping` ends it from inside a test; otherwise signals do."""
     traces.start(settings.otlp_endpoint, name="kameng-worker")
+    use_files(settings.supplier_files)
     list_adapters()  # a broken adapter folder stops the start, not the first order
     parse_sinks([sink.get_secret_value() for sink in settings.alarm_sinks])  # nor is the first alarm the moment to find a typing error
     stopping = stopping or _stop_on_signals()
@@ -126,7 +130,8 @@ async def work(settings: Settings, stopping: asyncio.Event | None = None) -> Non
     desk.courier.on_due = lambda: bells.ring_job("webhooks.deliver")
     loops = [asyncio.create_task(_lane(job, desk, bells, stopping)) for job in JOBS if job.lane in settings.lanes]
     if Lane.UPKEEP in settings.lanes:
-        loops += [asyncio.create_task(_clock(chore, desk, stopping)) for chore in _CLOCKS]
+        loops += [asyncio.create_task(_clock(chore, desk, stopping)) for chore in _CLOCKS if not chore.cut]
+    cut_off = [asyncio.create_task(_clock(chore, desk, stopping)) for chore in _CLOCKS if chore.cut and Lane.UPKEEP in settings.lanes]
     listening = asyncio.create_task(_listen(settings, bells))
     measuring = asyncio.create_task(Gauges(desk.buyer.pulse.sample).serve(settings, desk.db))
     _log.info("worker.started", worker=desk.worker, lanes=list(settings.lanes))
@@ -136,7 +141,9 @@ async def work(settings: Settings, stopping: asyncio.Event | None = None) -> Non
         bells.ring_job(job.name)  # nobody sleeps through the end, however slow the tick
     listening.cancel()
     measuring.cancel()
-    await asyncio.gather(*loops, measuring, return_exceptions=True)
+    for clock in cut_off:
+        clock.cancel()
+    await asyncio.gather(*loops, *cut_off, measuring, return_exceptions=True)
     await close_desk(desk)
     traces.stop()
     _log.info("worker.stopped", worker=desk.worker)
@@ -173,6 +180,8 @@ async def open_desk(settings: Settings) -> Desk:
     pulse = Pulse(db, redis_url, desk.catalog, connections, worker)
     desk.buyer = Buyer(db, keyring, desk.catalog, connections, settings, worker, pulse)
     desk.courier = Courier(db, keyring, settings, worker)
+    letters = {door.name: door.letters for door in list_doors() if door.letters is not None}
+    desk.messenger = Messenger(db, keyring, settings, worker, letters)
     await desk.buyer.start()
     return desk
 
@@ -181,6 +190,7 @@ async def close_desk(desk: Desk) -> None:
     """Let every call that is under way end and be recorded, then let go of the servers."""
     await desk.buyer.stop()
     await desk.courier.stop()
+    await desk.messenger.stop()
     await desk.catalog.stop()
     await desk.standing.stop()
     await desk.connections.close()

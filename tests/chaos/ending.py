@@ -38,6 +38,14 @@ _HURRY: Final = """
 UPDATE tasks SET run_at = now() WHERE state = 'ready' AND run_at > now() + interval '1 second' AND lane IN ('submit', 'look_up', 'webhook')
 """
 
+# Of vendors that never say for certain that they know nothing of an order, or show what only their staff can tell as "at work": what they still
+# leave open after a day waits for a person.
+_A_DAY: Final = """
+UPDATE attempts SET sent_at = sent_at - interval '1 day'
+WHERE state IN ('unknown', 'accepted') AND sent_at > now() - interval '1 day' RETURNING reference
+"""
+_PATIENT_S: Final = 45.0
+
 # What a person would press after looking: try again what had been given up.
 _RETRY: Final = "UPDATE tasks SET state = 'ready', run_at = now(), attempts = 0 WHERE state = 'parked'"
 
@@ -83,6 +91,8 @@ async def become_quiet(rig: Rig, patience_s: float = QUIET_S) -> Quiet:
                 async with rig.db.transaction() as tx:
                     await execute(tx, _HURRY)
                     parked += await execute(tx, _RETRY)
+                    if rig.vendor and time.monotonic() - begin > _PATIENT_S:
+                        rig.aged += [r["reference"] for r in await fetch(tx, _A_DAY)]
         except Unavailable:
             left = {"the database did not answer": 1}
         calm = calm + 1 if not left else 0
@@ -173,7 +183,10 @@ async def write_facts(rig: Rig, buyers: Iterable[Buyer], **facts: Any) -> None:
     merchants = {
         b.name: {"book_id": books[b.name]["book_id"], "currency": books[b.name]["currency"], "endpoint": RECEIVER in rig.children} for b in buyers
     }
-    suppliers = {name: {"channel": name, "idempotent": True, "not_found_grace_s": 10} for name in SUPPLIERS}
+    # What no vendor promises is not believed of it either.
+    terms = {"idempotent": False, "not_found_grace_s": 1e9} if rig.vendor else {"idempotent": True, "not_found_grace_s": 10}
+    suppliers = {name: {"channel": name, **terms} for name in SUPPLIERS}
+    facts |= {"vendor": rig.vendor, "aged": rig.aged}
     (rig.folder / "run.json").write_text(
         json.dumps({"seed": rig.seed, "lease_s": rig.lease_s, "merchants": merchants, "suppliers": suppliers, **facts}, indent=1)
     )

@@ -372,3 +372,10 @@ FAULTS: Final[tuple[Fault, ...]] = (
     Fault("receiver slow", partial(rude_receiver, {"wait_s": 3}), (RECEIVER,), (3.0, 6.0)),
     Fault("receiver says 500", partial(rude_receiver, {"status": 500}), (RECEIVER,), (3.0, 6.0)),
 )
+
+_SIMULATOR_ONLY: Final = frozenset(
+    {"supplier: says delivered, then failed", "supplier: says failed, then delivers", "supplier: takes deliveries back", "forged callbacks"}
+)
+"""Most vendors have no word for the first three, and a forgery is written in the simulator's protocol."""
+FOR_VENDORS: Final = tuple(fault for fault in FAULTS if fault.name not in _SIMULATOR_ONLY)
+"""What a run with a vendor's twins is tried with."""

@@ -187,6 +187,8 @@ def check_finished(run: Run) -> Verdict:
 
 
 def _needs_a_person(run: Run, case: Case) -> bool:
+    if run.facts.get("vendor"):
+        return True  # most vendors cannot say for certain that they know nothing of an order: it is shown, and sold nowhere else (I14)
     for sold in case.sold:
         words = {p.verdict.removeprefix("repeated ") for p in (*sold.places, *sold.queries, *sold.callbacks)}
         if "CONTACT_STAFF" in words or "REVERSED" in words or lied(run, sold):

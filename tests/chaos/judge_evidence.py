@@ -5,7 +5,7 @@ No check is made here. An order of the clients is a `Case`: what was asked and t
 
 import json
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +17,7 @@ from tests.chaos.history import FINAL_STATUSES, Request, code_fingerprint, read_
 from kameng_api.simulator.protocol import FAIL_CODES
 
 GRACE_S: Final = 10.0
+_DAY_S: Final = 86_400.0
 """How long "not found" proves nothing, where run.json does not say."""
 _CALL_S: Final = 5.0
 """A callback is written down when it has been answered; so much earlier it may have been believed."""
@@ -287,7 +288,11 @@ def read_run(folder: Path) -> Run:
             idempotent[name] = bool(supplier["idempotent"])
     requests = read_history(folder / "history.jsonl") if (folder / "history.jsonl").exists() else []
     hooks = [h for line in _lines(folder / "receiver.jsonl") if (h := _hook(line)) is not None]
-    return Run(facts, requests, sold, hooks, list(_lines(folder / "nemesis.jsonl")), _json(folder / "house.json"), idempotent, missing)
+    house = _json(folder / "house.json")
+    aged = Counter(facts.get("aged", ()))
+    for attempt in house.get("attempts", ()):
+        attempt["sent_at"] += _DAY_S * aged[attempt["reference"]]
+    return Run(facts, requests, sold, hooks, list(_lines(folder / "nemesis.jsonl")), house, idempotent, missing)
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """The load: what forty merchants order, how they misbehave, and how often; all of it drawn from the seed."""
 
 import asyncio
+import json
 import random
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tests.chaos import vendors
 from tests.chaos.history import FINAL_STATUSES
 from tests.chaos.merchant import Known, Programs, Wanted
 from tests.chaos.shop import CHEAP_SKU, Buyer, poor_mans_portion
@@ -71,7 +73,13 @@ class Load:
     # ---- one order
 
     def wish(self, n: int) -> Wanted:
-        """Order `n` of this run, the same for the same seed."""
+        """Order `n` of this run, the same for the same seed; of what is not sold in it, something else."""
+        wanted, vendor = self._wish(n), self.programs.rig.vendor
+        if vendor is None:
+            return wanted
+        return self._of(wanted.buyer, n, magic=wanted.magic, **vendors.instead(vendor, json.loads(wanted.body), _phone(n)))
+
+    def _wish(self, n: int) -> Wanted:
         draw = self.draw
         dice = draw.random()
         if self._poor and dice < 0.03:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import aiohttp
 from benchmarks.house import migrate
 from sqlalchemy.engine import make_url
+from tests.chaos import vendors
 from tests.chaos.fleet import Child, Failed, Machines, Wires, environment
 from tests.chaos.history import History
 from tests.chaos.process import SKEW_FILE
@@ -44,6 +45,8 @@ class Rig:
     folder: Path
     seed: int
     bug: str | None = None
+    vendor: str | None = None
+    """The twin that stands in place of the simulators; see `tests.suppliers.twins`."""
     time_scale: float = 0.5
     lease_s: int = LEASE_S
     supplier_timeout_s: float = SUPPLIER_TIMEOUT_S
@@ -59,6 +62,8 @@ class Rig:
     control_token: str = field(default_factory=lambda: secrets.token_urlsafe(16), repr=False)
     supplier_secrets: dict[str, str] = field(default_factory=lambda: {name: secrets.token_urlsafe(24) for name in SUPPLIERS}, repr=False)
     operator_token: str = field(default="", repr=False)
+    aged: list[str] = field(default_factory=list)
+    """References of purchases in doubt for which a day has passed; see `ending`."""
 
     def __post_init__(self) -> None:
         self.machines = Machines(self.folder)
@@ -194,16 +199,19 @@ class Rig:
 
     def _declare_supplier(self, name: str) -> None:
         role, extra_ppm = SUPPLIERS[name]
-        products = [{**p.model_dump(), "stock": None if p.stock else p.stock} for p in default_products(extra_ppm)]
+        products = vendors.products(self.vendor, extra_ppm) if self.vendor else default_products(extra_ppm)
+        app_key, secret = vendors.keys(self.vendor) if self.vendor else (f"app-{name}", self.supplier_secrets[name])
         account = {
-            "name": name, "app_key": f"app-{name}", "secret": self.supplier_secrets[name], "role": role, "balance": WALLET, "products": products,
+            "name": name, "app_key": app_key, "secret": secret, "role": role, "balance": WALLET,
+            "products": [{**p.model_dump(), "stock": None if p.stock else p.stock} for p in products],
         }  # fmt: skip
         config = {"control_token": self.control_token, "time_scale": self.time_scale, "synchronous": "NORMAL", "suppliers": [account]}
         path = self.folder / f"{name}.json"
         path.write_text(json.dumps(config))
         port = self.ports[f"direct:{name}"]
         data = str(self.folder / f"{name}.sqlite")
-        arguments = ("-m", "kameng_api.simulator", "--port", str(port), "--data", data, "--config", str(path))
+        module = ("tests.suppliers.twins", self.vendor) if self.vendor else ("kameng_api.simulator",)
+        arguments = ("-m", *module, "--port", str(port), "--data", data, "--config", str(path))
         self.children[name] = Child(name, arguments, environment({}), self.folder, port, "/sim/health")
 
     def skew_file(self, name: str) -> Path:

@@ -55,12 +55,12 @@ def commit() -> str:
 
 
 async def run(
-    folder: Path, seed: int, load_s: float, *, bug: str | None = None, rate_per_s: float = RATE_PER_S, small: bool = False,
+    folder: Path, seed: int, load_s: float, *, bug: str | None = None, vendor: str | None = None, rate_per_s: float = RATE_PER_S, small: bool = False,
     tell: Callable[[str], None] = lambda _: None, faults: Sequence[Fault] = FAULTS, patience_s: float = ending.QUIET_S,
 ) -> Outcome:  # fmt: skip
     """A whole run in `folder`, which is emptied first. `small`: fewer merchants, nothing that ends late; for the suite."""
     outcome = Outcome(seed, commit(), bug, folder, load_s)
-    rig = Rig(folder, seed, bug, time_scale=0.2 if small else 0.5)
+    rig = Rig(folder, seed, bug, vendor, time_scale=0.2 if small else 0.5)
     try:
         tell("raising PostgreSQL, Redis, 2 APIs, 3 suppliers, a receiver and 17 wires")
         await rig.open()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
+from tests.chaos import vendors
 from tests.chaos.fleet import Failed
 from tests.chaos.receiver import SECRETS
 from tests.chaos.rig import SUPPLIERS, WALLET, Rig
@@ -73,17 +74,20 @@ async def _make(rig: Rig, operator: Operator, wish: Wish) -> Buyer:
 async def _stock(rig: Rig, operator: Operator) -> None:
     for name, secret in rig.supplier_secrets.items():
         base_url = f"http://127.0.0.1:{rig.ports[f'worker>{name}']}"
-        settings = {"base_url": base_url, "app_key": f"app-{name}", "secret": secret, "timeout_s": rig.supplier_timeout_s}
-        channel = {"id": name, "name": f"Simulated supplier {name}", "adapter": "simulator", "environment": "test"}
+        settings: Mapping[str, Any] = {"base_url": base_url, "app_key": f"app-{name}", "secret": secret}
+        if rig.vendor:
+            settings = vendors.settings(rig.vendor, base_url)
+        channel = {"id": name, "name": f"Simulated supplier {name}", "adapter": rig.vendor or "simulator", "environment": "test"}
+        settings = {**settings, "timeout_s": rig.supplier_timeout_s}
         await operator.post("/channels", {**channel, "settings": settings, "concurrency": 600, "wallet_low_at": "1000"})
         await operator.post(f"/channels/{name}/topups", {"topup_no": f"chaos-{name}", "amount": WALLET})
         await operator.post(f"/channels/{name}/refresh-wallet")
-    for goods in catalogue.GOODS:
+    for goods in vendors.sold(rig.vendor):
         await operator.put(f"/products/{goods.sku}", goods.product())
         for price in goods.prices():
             await operator.put(f"/products/{goods.sku}/price", price)
         for name, (_, extra_ppm) in SUPPLIERS.items():
-            offer = goods.offer(extra_ppm)
+            offer = {**goods.offer(extra_ppm), "product_code": vendors.code_of(rig.vendor, goods)}
             await operator.put(f"/channels/{name}/offers/{goods.sku}", {**offer, "stock": None if offer["stock"] else offer["stock"]})
 
 

@@ -6,7 +6,7 @@ from kameng_api.tables import metadata
 
 # Unique by an identity that lies outside an order: one bank transaction, one card code, one key, one callback.
 # What one round of choices saw belongs to orders of many books.
-EXEMPT = {"funding_receipts", "code_fingerprints", "api_keys", "supplier_callbacks", "route_inputs"}
+EXEMPT = {"funding_receipts", "code_fingerprints", "api_keys", "door_accounts", "supplier_callbacks", "route_inputs"}
 # A statement is about orders of many books: its lines are unique by the supplier's own number, and what does not agree may have no order at all.
 EXEMPT |= {
     "recon_files", "recon_pages", "recon_lines", "recon_runs", "recon_matches", "recon_suggestions", "recon_breaks", "recon_break_steps",
@@ -19,6 +19,8 @@ REFERENCE = {
     "routing_rules", "channel_volumes", "channel_transitions", "route_snapshots", "route_probes", "recon_sources",
     "books", "merchants", "delivery_keys", "statement_keys", "operators", "approvals", "audit_entries", "alarms", "chores",
     "chain_keys", "database_identity", "restores",
+    "supplier_documents", "supplier_contacts", "supplier_notes", "wallet_burns",
+    "offer_costs", "supplier_lists", "supplier_products", "supplier_costs", "offer_reviews", "catalog_syncs", "catalog_hints",
 }  # fmt: skip
 # One row for each range of books: they move with the range.
 MARKS = {"rollup_marks", "fanout_marks", "statement_days", "chain_state", "chain_blocks", "chain_anchors"}

@@ -83,7 +83,8 @@ def test_every_invariant_has_its_first_suspicion(page: str) -> None:
 
 def test_what_is_pruned_is_a_setting(settings: Settings) -> None:
     kept = {name for name in Settings.model_fields if name.startswith("keep_")}
-    assert len(upkeep._retention(settings)) == len(kept - {"keep_route_days"})  # days are dropped whole: jobs.route_chores.turn_days
+    elsewhere = {"keep_route_days", "keep_catalog_days"}  # jobs.route_chores.turn_days, jobs.catalog_sync.prune_lists
+    assert len(upkeep._retention(settings)) == len(kept - elsewhere)
 
 
 def test_the_two_languages_have_the_same_shape() -> None:

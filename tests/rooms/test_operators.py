@@ -117,6 +117,8 @@ async def test_a_name_is_never_given_twice(database: Database) -> None:
         ("keys:write", {"admin"}),
         ("catalog:write", {"admin"}),
         ("channels:write", {"admin"}),
+        ("suppliers:write", {"support", "admin"}),
+        ("contacts:read", {"support", "finance", "admin"}),
         ("channels:switch", {"support", "admin"}),
         ("routing:write", {"admin"}),
         ("routing:switch", {"support", "admin"}),

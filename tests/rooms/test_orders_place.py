@@ -44,6 +44,21 @@ async def test_the_same_number_and_content_is_the_same_order_whatever_has_change
     await counter.holds()
 
 
+async def test_a_refusal_waits_for_a_twin_that_is_about_to_commit(counter: Counter) -> None:
+    """Both are asked at once; between them the catalogue changed. The second may not say "nothing was charged" while the first commits."""
+    asked = counter.ask()
+    gone = Place(asked.book_id, "test", "CNY", asked.request, asked.fingerprint, StateConflict("no such product"))
+    async with counter.db.transaction() as tx:
+        [first] = await actions.place(tx, counter.keyring, [asked])
+        twin = asyncio.create_task(counter.place(gone))
+        await asyncio.wait([twin], timeout=0.3)
+        assert not twin.done(), "it was answered before the first was certain"
+    [again] = await twin
+    assert isinstance(first, Placed) and isinstance(again, Placed) and not again.created
+    assert again.order.order_id == first.order.order_id
+    await counter.holds()
+
+
 async def test_the_same_number_with_other_content_is_a_conflict_that_names_the_order(counter: Counter) -> None:
     order = await counter.order()
     [verdict] = await counter.place(counter.ask(quantity=2))

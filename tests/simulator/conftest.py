@@ -17,7 +17,7 @@ from aiohttp import web
 
 from kameng_api.kit.http import build_client
 from kameng_api.kit.ids import new_ulid, ulid_text
-from kameng_api.suppliers.port import CallbackNews, CallbackRefused, Outcome, Purchase, StatementLine, Supplier
+from kameng_api.suppliers.port import CallbackNews, CallbackRefused, CatalogHint, Outcome, Purchase, StatementLine, Supplier
 from kameng_api.suppliers.registry import get_adapter
 from kameng_api.suppliers.transport import Transport
 
@@ -33,16 +33,18 @@ SUPPLIERS = [
 class Simulator:
     """One process; `start` again after `kill` continues on the same file and port."""
 
+    module: tuple[str, ...] = ("kameng_api.simulator",)
+
     def __init__(self, folder: Path, time_scale: float = SCALE) -> None:
         self.data = folder / "simulator.db"
-        self._config = {"control_token": TOKEN, "time_scale": time_scale, "suppliers": SUPPLIERS}
+        self._config: dict[str, Any] = {"control_token": TOKEN, "time_scale": time_scale, "suppliers": SUPPLIERS}
         self._port = 0
         self._process: asyncio.subprocess.Process | None = None
         self.url = ""
         self.http: aiohttp.ClientSession
 
     async def start(self) -> None:
-        command = ["-m", "kameng_api.simulator", "--port", str(self._port), "--data", str(self.data), "--config", "-"]
+        command = ["-m", *self.module, "--port", str(self._port), "--data", str(self.data), "--config", "-"]
         self._process = await asyncio.create_subprocess_exec(sys.executable, *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(self._config).encode())
@@ -98,11 +100,11 @@ class Receiver:
     def news(self, supplier: Supplier, reference: str) -> list[Outcome]:
         """What was said about `reference`, in the order of arrival; what does not verify is left out."""
         assert supplier.read_callback is not None
-        found: list[CallbackNews] = []
+        found: list[CallbackNews | CatalogHint] = []
         for body in self.bodies:
             with contextlib.suppress(CallbackRefused):
                 found.append(supplier.read_callback({}, body, datetime.now(UTC)))
-        return [one.outcome for one in found if one.reference == reference]
+        return [one.outcome for one in found if isinstance(one, CallbackNews) and one.reference == reference]
 
     async def wait_for(self, supplier: Supplier, reference: str, count: int, within_s: float = 8) -> list[Outcome]:
         async with asyncio.timeout(within_s):

@@ -121,10 +121,9 @@ async def test_callbacks_come_in_batches(world: World) -> None:
 
 
 async def test_prices_move_for_all_or_for_one_product(world: World) -> None:
-    assert world.a.products is not None
-
     async def costs() -> dict[str, int]:
-        return {line.product_code: line.cost for line in await world.a.products()}  # type: ignore[misc]
+        assert world.a.products is not None
+        return {line.product_code: line.cost async for page in world.a.products() for line in page}
 
     before = await costs()
     await world.simulator.turn(price_factor=1.05)

@@ -70,7 +70,7 @@ async def test_stock_runs_out_and_is_filled_again(world: World) -> None:
     refused = await place(world, **buy)
     assert isinstance(refused, Refused) and refused.reason is RefusalReason.OUT_OF_STOCK
     assert world.a.products is not None
-    rare = next(line for line in await world.a.products() if line.product_code == "rare")
+    [rare] = [line async for page in world.a.products() for line in page if line.product_code == "rare"]
     assert (rare.stock, rare.cost, rare.available) == (1, 1_0000, True)
     await world.simulator.call("PUT", "suppliers/sim-a/products/rare", {**product, "on_sale": False})
     refused = await place(world, **buy)

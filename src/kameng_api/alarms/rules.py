@@ -33,6 +33,10 @@ KINDS: Final[dict[str, Kind]] = {
     "order_stuck": Kind(Severity.CRITICAL, "order open long after its deadline", "订单卡住"),
     "unknown_too_old": Kind(Severity.CRITICAL, "supplier outcome unknown for too long", "结果不明超时"),
     "wallet_low": Kind(Severity.WARNING, "wallet at a supplier is low", "上游余额不足"),
+    "wallet_paused": Kind(Severity.CRITICAL, "a wallet is below its floor: the channel takes no orders", "上游余额低于底线，渠道暂停"),
+    "wallet_ends": Kind(Severity.WARNING, "a wallet at a supplier ends soon at the rate it is spent", "上游余额即将用尽"),
+    "document_ending": Kind(Severity.WARNING, "a supplier's document ends soon", "上游资质即将到期"),
+    "document_ended": Kind(Severity.CRITICAL, "a supplier's document has ended", "上游资质已过期"),
     "invariant_broken": Kind(Severity.CRITICAL, "the books do not hold", "账目不变量被破坏"),
     "books_stopped": Kind(Severity.CRITICAL, "postings of a book are stopped", "账本停止记账"),
     "wallet_drift": Kind(Severity.WARNING, "a supplier's balance is not what our books explain", "上游余额与账面不符"),
@@ -54,6 +58,10 @@ KINDS: Final[dict[str, Kind]] = {
     "statement_doubted": Kind(Severity.WARNING, "a supplier's statement looks broken and waits for a person", "上游对账单可疑"),
     "wallet_apart": Kind(Severity.CRITICAL, "a wallet and our books are further apart than the limit", "上游余额偏差超限"),
     "books_disagree": Kind(Severity.WARNING, "a supplier's books and ours disagree", "对账不平"),
+    "margin_guard": Kind(Severity.WARNING, "a supplier asks more than somebody pays: the offer is held", "进价高于售价，报价已拦截"),
+    "offers_held": Kind(Severity.WARNING, "offers are held until a person has looked", "报价待人工复核"),
+    "catalog_vanished": Kind(Severity.WARNING, "a supplier's list lacks too much at once: nothing was closed", "上游目录大面积消失，待确认"),
+    "catalog_stale": Kind(Severity.WARNING, "a supplier's list has not been read for long", "上游目录长期未同步"),
     "channel_failing": Kind(Severity.WARNING, "a channel fails", "渠道异常"),
 }
 

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from redis.asyncio import Redis
 
 from kameng_api.api.access import AccessMap
+from kameng_api.api.doors.lobby import Lobby
 from kameng_api.api.limits import Failures, Memory
 from kameng_api.api.lookups import Lookups
 from kameng_api.api.metrics import Metrics
@@ -45,6 +46,7 @@ class Door:
     connections: Connections
     lookups: Lookups
     outcomes: Outcomes
+    lobby: Lobby
     orders: Gatherer[Place, Placed] = field(init=False)
     callbacks: Gatherer[Arrival, UUID] = field(init=False)
     draining: bool = False

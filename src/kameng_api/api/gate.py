@@ -34,7 +34,7 @@ MAX_BODY_BYTES: Final = 1_000_000
 MAX_UPLOAD_BYTES: Final = 32_000_000
 """A statement of a supplier, from an address that operators call from."""
 MAX_FILE_BYTES: Final = 10_000_000
-"""An import of a merchant; see `batches.rules`."""
+"""An import of a merchant (see `batches.rules`), or a scan of a supplier's document, from an address that operators call from."""
 MAX_BATCH_BYTES: Final = 4_000_000
 BODY_TIMEOUT_S: Final = 20.0
 _LARGE_BODY_TIMEOUT_S: Final = 60.0
@@ -44,10 +44,13 @@ _DRAIN_S: Final = 2.0
 _SIGNED: Final = b"/v1/"
 _OPEN: Final = frozenset((b"/livez", b"/readyz", b"/openapi.json", b"/docs", b"/keys"))
 _OPEN_BELOW: Final = b"/callbacks/"
+_DOORS: Final = b"/doors/"
+"""Foreign protocols, each with its own signature, which `doors.mounting` checks, and counts the failures of."""
 _RESTRICTED: Final = b"/admin/"
 _UPLOADS: Final = b"/admin/v1/reconciliation/files"
 _METRICS: Final = b"/metrics"
-_MOST: Final = {_UPLOADS: MAX_UPLOAD_BYTES, b"/v1/order-imports": MAX_FILE_BYTES, b"/v1/order-batches": MAX_BATCH_BYTES}
+_SCANS: Final = b"/admin/v1/supplier-files"
+_MOST: Final = {_UPLOADS: MAX_UPLOAD_BYTES, _SCANS: MAX_FILE_BYTES, b"/v1/order-imports": MAX_FILE_BYTES, b"/v1/order-batches": MAX_BATCH_BYTES}
 """How many bytes a body may have, where that is more than MAX_BODY_BYTES."""
 
 # What counts against an address: it could not prove who it is. A used nonce was signed by somebody.
@@ -280,6 +283,9 @@ async def _admit(visit: Visit) -> None:
             visit.most = MAX_BODY_BYTES  # the desk refuses it with its own words; until then it costs no more than anybody
             if (headers.content_length or 0) > visit.most:
                 raise Refused("body_too_large")
+    elif path.startswith(_DOORS):
+        _check_failures(visit)
+        scope["kameng.address"] = visit.address
     elif path not in _OPEN and not path.startswith(_OPEN_BELOW):
         raise NotFound("no such path")
     await visit.read_body(headers.declared)

@@ -41,6 +41,13 @@ class Metrics:
         self.unremembered = Counter(
             "kameng_gate_unremembered", "Requests let through without nonce and rate check", registry=self.registry
         )
+        self.door_requests = Counter(
+            "kameng_door_requests", "Requests at the doors of foreign protocols, by what was said", ("door", "kind", "outcome"),
+            registry=self.registry,
+        )  # fmt: skip
+        self.door_orders = Counter(
+            "kameng_door_orders", "Orders asked for through doors, by the verdict", ("door", "verdict"), registry=self.registry
+        )
         self.flush_size = Histogram(
             "kameng_flush_size", "How many items went in one flush", ("flush",), buckets=_SIZES, registry=self.registry
         )

@@ -17,7 +17,8 @@ from kameng_api.kit.gather import Gatherer
 from kameng_api.kit.ids import parse_book_reference
 from kameng_api.suppliers import actions as suppliers
 from kameng_api.suppliers.actions import Arrival
-from kameng_api.suppliers.port import CallbackRefused, Supplier
+from kameng_api.suppliers.listings import wishes
+from kameng_api.suppliers.port import CallbackRefused, CatalogHint, Supplier
 from kameng_api.tasks import actions as tasks
 from kameng_api.tasks.rules import Due, Lane
 
@@ -35,10 +36,21 @@ def gather_callbacks(door: Door) -> Gatherer[Arrival, UUID]:
             ids = await suppliers.store_callbacks(tx, door.keyring, batch)
             due = [Due(a.attempt[0], Lane.CALLBACK, i) for a, i in zip(batch, ids, strict=True) if a.attempt]
             await tasks.make_new_due(tx, due)
+            for channel_id, codes in _hints(batch):
+                await wishes.note_hints(tx, channel_id, codes)
         door.doorbell.ring(Lane.CALLBACK)
         return ids
 
     return Gatherer(flush, largest=256, in_flight=2)
+
+
+def _hints(batch: Sequence[Arrival]) -> list[tuple[str, set[str]]]:
+    """(channel, lines that may have changed), in an order in which no two commits wait for each other."""
+    found: dict[str, set[str]] = {}
+    for arrival in batch:
+        if arrival.verified and arrival.hinted:
+            found.setdefault(arrival.channel_id, set()).update(arrival.hinted)
+    return sorted(found.items())
 
 
 @router.api_route("/callbacks/{token}", methods=["POST"], include_in_schema=False)
@@ -50,9 +62,9 @@ async def receive_callback(token: str, request: Request, door: InDoor) -> Respon
     supplier = door.connections.of(channel)
     headers = {k.lower(): v for k, v in request.headers.items() if k.lower() not in _UNSAFE}
     body = await request.body()
-    attempt, verified = _read(channel, supplier, headers, body)
+    attempt, hinted, verified = _read(channel, supplier, headers, body)
     kept = dict(list(headers.items())[:_KEPT_HEADERS])
-    await door.callbacks.submit(Arrival(channel.channel_id, kept, body, verified, attempt))
+    await door.callbacks.submit(Arrival(channel.channel_id, kept, body, verified, attempt, hinted))
     if not verified:
         return Response(status_code=401)
     reply = supplier.callback_reply
@@ -61,16 +73,18 @@ async def receive_callback(token: str, request: Request, door: InDoor) -> Respon
 
 def _read(
     channel: Channel, supplier: Supplier, headers: dict[str, str], body: bytes
-) -> tuple[tuple[int, UUID] | None, bool]:
-    """(which attempt it is about, whether it verifies)."""
+) -> tuple[tuple[int, UUID] | None, tuple[str, ...], bool]:
+    """(which attempt it is about, which lines of the supplier's list, whether it verifies)."""
     if supplier.read_callback is None:
-        return None, False
+        return None, (), False
     try:
         news = supplier.read_callback(headers, body, utc_now())
     except CallbackRefused as refused:
         _log.warning("callback.refused", channel=channel.channel_id, why=type(refused).__name__)
-        return None, False
+        return None, (), False
+    if isinstance(news, CatalogHint):
+        return None, news.product_codes, True
     attempt = parse_book_reference(news.reference)
     if attempt is None:
         _log.warning("callback.reference_unknown", channel=channel.channel_id)
-    return attempt, True
+    return attempt, (), True

@@ -132,7 +132,8 @@ class Attempt(BaseModel):
     took_ms: int
     http_status: int | None
     trouble: str | None = Field(
-        description="`address_refused`, `connect_failed`, `timed_out`, `broken_off`, `redirected` or `not_2xx`; null: heard."
+        description="`address_refused`, `connect_failed`, `timed_out`, `broken_off`, `redirected`, `not_2xx` or, at a door, "
+        "`not_acknowledged`; null: heard."
     )
 
 

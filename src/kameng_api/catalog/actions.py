@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from kameng_api.catalog import barcodes, changes, definitions, hand_definitions, queries, rules
+from kameng_api.catalog import barcodes, changes, costs, definitions, hand_definitions, queries, rules
 from kameng_api.catalog.errors import BarcodeTaken, ChannelExists, ChannelUnknown, IdentityFixed
 from kameng_api.catalog.hand import Allow, Pin, Rule, write_facts
 from kameng_api.catalog.rules import Channel, Offer, Price, Product
@@ -141,7 +141,7 @@ async def level_change(tx: Tx, merchant_id: UUID) -> AsyncIterator[None]:
 
     No webhooks: one for each product would be thousands at once.
     """
-    version = await _bump(tx)  # first: the level read next is the one that nobody else is changing
+    version = await bump(tx)  # first: the level read next is the one that nobody else is changing
     old = [reader for reader in await queries.list_readers(tx, suspended=True) if reader.merchant_id == merchant_id]
     yield
     await changes.record_level(tx, version, old, await queries.load_snapshot(tx))
@@ -224,7 +224,7 @@ async def set_channel_status(tx: Tx, channel_id: str, status: str) -> None:
     if status not in rules.SWITCH:
         raise _invalid("/status", "unknown_value", " | ".join(rules.SWITCH))
     sold = (await tx.execute(select(offers.c.sku).where(offers.c.channel_id == channel_id))).scalars()
-    async with _stock_change(tx, sorted(sold)):
+    async with stock_change(tx, sorted(sold)):
         statement = update(channels).where(channels.c.channel_id == channel_id)
         if not (await tx.execute(statement.values(status=status, updated_at=func.now()))).rowcount:
             raise ChannelUnknown("no channel has this id")
@@ -232,22 +232,46 @@ async def set_channel_status(tx: Tx, channel_id: str, status: str) -> None:
 
 async def record_wallet(tx: Tx, channel_id: str, balance: int) -> None:
     """What the supplier says our wallet holds, 1/10000 units. Raises ChannelUnknown."""
-    look = select(channels.c.wallet_balance).where(channels.c.channel_id == channel_id)
-    known = (await tx.execute(look)).one_or_none()
-    if known is None:
-        raise ChannelUnknown("no channel has this id")
-    if known.wallet_balance != balance:
-        await _bump(tx)
-    statement = update(channels).where(channels.c.channel_id == channel_id)
-    await tx.execute(statement.values(wallet_balance=balance, wallet_checked_at=func.now()))
+    known = await queries.get_channel(tx, channel_id)
+    paused = known.is_paused_at(balance)
+    if known.wallet_balance != balance or paused != (known.wallet_paused_at is not None):
+        await bump(tx)
+    values: dict[str, Any] = {"wallet_balance": balance, "wallet_checked_at": func.now()}
+    if paused != (known.wallet_paused_at is not None):
+        values["wallet_paused_at"] = func.now() if paused else None
+    await tx.execute(update(channels).where(channels.c.channel_id == channel_id).values(**values))
 
 
-async def set_offer(tx: Tx, offer: Offer) -> bool:
+async def set_wallet_terms(tx: Tx, channel_id: str, *, low_at: int | None, floor: int | None, resume_at: int | None, hours_left: int | None) -> None:
+    """When somebody is told of a wallet, and when its channel pauses; see `Channel`. 1/10000 units. Raises ChannelUnknown, Invalid.
+
+    A pause under the old terms is weighed anew at once, by what the supplier said last.
+    """
+    async with _change(tx, []):
+        old = await queries.get_channel(tx, channel_id)
+        wanted = replace(old, wallet_low_at=low_at, wallet_floor=floor, wallet_resume_at=resume_at, wallet_hours_left=hours_left)
+        _refuse(definitions.check_channel(wanted))
+        paused = wanted.wallet_balance is not None and wanted.is_paused_at(wanted.wallet_balance)
+        values: dict[str, Any] = {"wallet_low_at": low_at, "wallet_floor": floor, "wallet_resume_at": resume_at, "wallet_hours_left": hours_left}
+        if paused != (old.wallet_paused_at is not None):
+            values["wallet_paused_at"] = func.now() if paused else None
+        await tx.execute(update(channels).where(channels.c.channel_id == channel_id).values(**values, updated_at=func.now()))
+
+
+async def set_no_orders_after(tx: Tx, channel_id: str, at: datetime | None) -> None:
+    """From `at` on the channel takes no new orders; None: no document forbids it. Raises ChannelUnknown."""
+    if (await queries.get_channel(tx, channel_id)).no_orders_after == at:
+        return
+    async with _change(tx, []):
+        await tx.execute(update(channels).where(channels.c.channel_id == channel_id).values(no_orders_after=at, updated_at=func.now()))
+
+
+async def set_offer(tx: Tx, offer: Offer, said_by: str = "operator") -> bool:
     """Create or replace a channel's offer for a SKU; True when new. Raises ProductUnknown, ChannelUnknown, Invalid."""
     async with _change(tx, [offer.sku]):
         _refuse(definitions.check_offer(await queries.get_product(tx, offer.sku), offer))
         await queries.get_channel(tx, offer.channel_id)
-        row = {name: value for name, value in asdict(offer).items() if name != "quoted_at"}
+        row = {name: value for name, value in asdict(offer).items() if name not in ("quoted_at", "stocked_at", "listed_at")}
         old = await tx.execute(
             select(offers.c.sku).where(offers.c.channel_id == offer.channel_id, offers.c.sku == offer.sku)
         )
@@ -260,6 +284,7 @@ async def set_offer(tx: Tx, offer: Offer) -> bool:
                 | {"quoted_at": func.now(), "updated_at": func.now()},
             )
         )
+        await costs.note_costs(tx, offer.channel_id, [offer.sku], said_by)
     return new
 
 
@@ -283,7 +308,7 @@ async def record_stock(tx: Tx, channel_id: str, stock: Sequence[tuple[str, int |
     skus = [row["sku"] for row in await fetch(tx, _STOCK_DIFFERS, *told)]
     if not skus:
         return 0
-    async with _stock_change(tx, skus):
+    async with stock_change(tx, skus):
         return await execute(tx, _STOCK, *told)
 
 
@@ -305,7 +330,10 @@ async def record_quotes(tx: Tx, channel_id: str, quotes: Sequence[tuple[str, int
     await fetch(tx, "SELECT 1 FROM catalog_version FOR UPDATE")
     fresh = await execute(tx, _QUOTES, channel_id, [code for code, _ in ordered], [cost for _, cost in ordered])
     if fresh:
-        await _bump(tx)
+        await bump(tx)
+        sold = "SELECT sku FROM offers WHERE channel_id = $1 AND product_code = ANY ($2::text[])"
+        skus = await fetch(tx, sold, channel_id, [code for code, _ in ordered])
+        await costs.note_costs(tx, channel_id, [row["sku"] for row in skus], "supplier")
     return fresh
 
 
@@ -366,7 +394,7 @@ async def prune_rules(tx: Tx, *, days: int) -> int:
 @asynccontextmanager
 async def _change(tx: Tx, skus: Sequence[str]) -> AsyncIterator[None]:
     """Around every change: take the version's lock, and tell the books that can see a difference afterwards."""
-    version = await _bump(tx)
+    version = await bump(tx)
     before = await queries.load_snapshot(tx, skus)
     yield
     if not skus:
@@ -386,16 +414,17 @@ async def _change(tx: Tx, skus: Sequence[str]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _stock_change(tx: Tx, skus: Sequence[str]) -> AsyncIterator[None]:
+async def stock_change(tx: Tx, skus: Sequence[str]) -> AsyncIterator[None]:
     """Around a change after which nothing but the stock of these SKUs can look different."""
-    version = await _bump(tx)
+    version = await bump(tx)
     before = await queries.load_snapshot(tx, skus) if skus else None
     yield
     if before is not None:
         await changes.record_shared(tx, version, before, await queries.load_snapshot(tx, skus), skus)
 
 
-async def _bump(tx: Tx) -> int:
+async def bump(tx: Tx) -> int:
+    """Take the version's lock and move it on; returns the new version."""
     statement = upsert(catalog_version).values(singleton=True, version=1)
     grown = {"version": catalog_version.c.version + 1}
     statement = statement.on_conflict_do_update(index_elements=["singleton"], set_=grown)

@@ -189,5 +189,13 @@ def check_channel(channel: Channel) -> list[FieldError]:
             "out_of_range",
             "0 to 100 billion",
         ),
+        (channel.wallet_floor is None or 0 <= channel.wallet_floor <= LARGEST, "/wallet/floor", "out_of_range", "0 to 100 billion"),
+        (
+            channel.wallet_resume_at is None or (channel.wallet_floor is not None and channel.wallet_floor <= channel.wallet_resume_at <= LARGEST),
+            "/wallet/resume_at",
+            "out_of_range",
+            "at least the floor, which must be set",
+        ),
+        (channel.wallet_hours_left is None or 1 <= channel.wallet_hours_left <= 720, "/wallet/hours_left", "out_of_range", "1 to 720"),
     )
     return [FieldError(pointer, code, detail) for holds, pointer, code, detail in checks if not holds]

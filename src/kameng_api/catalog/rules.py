@@ -24,6 +24,8 @@ PRODUCT_STATUSES: Final = ("on_sale", "paused", "retired")
 ENVIRONMENTS: Final = ("live", "test")
 TARGET_KINDS: Final = ("mobile", "account")
 SWITCH: Final = ("enabled", "disabled")
+HOLDS: Final = ("price", "margin", "changed", "currency", "gone")
+"""Why an offer is held back: its cost moved too far, is above what we sell for, or what it is, its currency or its being there changed."""
 LOW_STOCK: Final = 10
 """Known stock up to this many units is shown as `low`."""
 RATE_ONE: Final = 1_000_000
@@ -104,8 +106,14 @@ class Offer:
     rate_ppm: int | None = None
     stock: int | None = None
     status: str = "enabled"
+    held: str | None = None
+    """Why nobody buys of it until a person has looked (`HOLDS`); None: nothing is held against it."""
     quoted_at: datetime | None = None
     """When the supplier, or an operator, last said what it costs; None before it is stored."""
+    stocked_at: datetime | None = None
+    """When the supplier was last asked and had some, after a refusal for want of stock."""
+    listed_at: datetime | None = None
+    """When the supplier was last asked and had it on sale, after a refusal because it was off sale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +132,28 @@ class Channel:
     wallet_low_at: int | None = None
     wallet_balance: int | None = None
     wallet_checked_at: datetime | None = None
+    wallet_floor: int | None = None
+    """Below it the channel takes no new orders, and then none until the wallet holds `wallet_resume_at` (None: the floor) again."""
+    wallet_resume_at: int | None = None
+    wallet_hours_left: int | None = None
+    """Somebody is told when the wallet lasts for less."""
+    wallet_paused_at: datetime | None = None
+    no_orders_after: datetime | None = None
+    """When a document ends without which it may not be used (资质)."""
     statement_note: str | None = None
     updated_at: datetime | None = None
+
+    @property
+    def floor_now(self) -> int:
+        """What must stay in the wallet: a paused channel waits for the whole refill, not for the first coin."""
+        floor = self.wallet_floor or 0
+        return floor if self.wallet_paused_at is None else max(floor, self.wallet_resume_at or 0)
+
+    def is_paused_at(self, balance: int) -> bool:
+        """Whether the channel takes no new orders when its supplier says that the wallet holds `balance`."""
+        if self.wallet_floor is None:
+            return False
+        return balance < (self.wallet_floor if self.wallet_paused_at is None else self.floor_now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +241,11 @@ def _amount_of(fixed: int | None, rate_ppm: int | None, face_value: int | None) 
 
 
 def usable_offers(snapshot: Snapshot, sku: str, environment: str) -> list[tuple[Channel, Offer]]:
-    """Offers that may be bought from now: channel and offer enabled, not known to be out of stock. In no order."""
+    """Offers that may be bought from now: channel and offer enabled, not held, not known to be out of stock. In no order."""
     return [
         (channel, offer)
         for offer in snapshot.offers.get(sku, ())
-        if offer.status == "enabled" and offer.stock != 0
+        if offer.status == "enabled" and offer.held is None and offer.stock != 0
         if (channel := snapshot.channels[offer.channel_id]).status == "enabled" and channel.environment == environment
     ]
 

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     PrimaryKeyConstraint,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -134,10 +135,16 @@ channels = Table(
     Column("wallet_low_at", BigInteger),
     Column("wallet_balance", BigInteger),
     Column("wallet_checked_at", DateTime(timezone=True)),
+    Column("wallet_floor", BigInteger),  # below it no new orders
+    Column("wallet_resume_at", BigInteger),  # and then none until it holds so much again; NULL: as soon as the floor is reached
+    Column("wallet_hours_left", SmallInteger),  # tell somebody when it lasts for less
+    Column("wallet_paused_at", DateTime(timezone=True)),
+    Column("no_orders_after", DateTime(timezone=True)),  # a document it must have ends then
     Column("statement_note", Text),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     CheckConstraint("environment IN ('live', 'test')", name="environment"),
     CheckConstraint("status IN ('enabled', 'disabled')", name="status"),
+    CheckConstraint("wallet_resume_at IS NULL OR wallet_resume_at >= wallet_floor", name="resume"),
 )
 
 # Channel × SKU: the supplier's product code and what it costs us.
@@ -151,13 +158,32 @@ offers = Table(
     Column("rate_ppm", BigInteger),
     Column("stock", Integer),
     Column("status", Text, nullable=False, server_default="enabled"),
+    Column("held", Text),  # why nobody buys of it until a person has looked: price, margin, changed, currency, gone
     Column("quoted_at", DateTime(timezone=True), nullable=False, server_default=func.now()),  # when its cost was last said
+    Column("stocked_at", DateTime(timezone=True)),  # when its stock was last read while something was closed for want of it
+    Column("listed_at", DateTime(timezone=True)),  # when it was last seen on sale while it was closed as off sale
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("channel_id", "sku"),
     Index("ix_offers_sku", "sku"),
+    Index("ix_offers_product_code", "channel_id", "product_code"),
+    CheckConstraint("held IN ('price', 'margin', 'changed', 'currency', 'gone')", name="held"),
     CheckConstraint("num_nonnulls(unit_cost, rate_ppm) = 1", name="one_cost"),
     CheckConstraint("unit_cost >= 0 OR rate_ppm >= 0", name="not_negative"),
     CheckConstraint("status IN ('enabled', 'disabled')", name="status"),
+)
+
+# What we reckoned with, since when, and on whose word: never changed, never deleted.
+offer_costs = Table(
+    "offer_costs",
+    metadata,
+    Column("channel_id", Text, ForeignKey("channels.channel_id"), nullable=False),
+    Column("sku", Text, ForeignKey("products.sku"), nullable=False),
+    Column("since", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("unit_cost", BigInteger),
+    Column("rate_ppm", BigInteger),
+    Column("said_by", Text, nullable=False),
+    PrimaryKeyConstraint("channel_id", "sku", "since"),
+    CheckConstraint("num_nonnulls(unit_cost, rate_ppm) = 1", name="one_cost"),
 )
 
 # The operator's hand on routing (路由): pins, bans, weights, windows and the like, one row each. What `kind` and `facts` may be stands in

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
 from kameng_api import embedded
-from kameng_api.cli import catalog, conformance, evidence, money, people, reconciliation, route, statements
+from kameng_api.cli import catalog, catalog_sync, conformance, doors, evidence, money, people, reconciliation, route, statements, supplier_files
 from kameng_api.cli.bench import UNAVAILABLE, Printing, fail, find_servers, read_settings, show, show_list
 from kameng_api.cli.doctor import Finding, examine
 
@@ -32,10 +32,13 @@ for name, part in (
     ("merchant", people.merchant_app),
     ("key", people.key_app),
     ("delivery-key", people.delivery_key_app),
+    ("door", doors.door_app),
     ("product", catalog.product_app),
     ("price", catalog.price_app),
     ("channel", catalog.channel_app),
+    ("supplier", supplier_files.supplier_app),
     ("offer", catalog.offer_app),
+    ("catalog", catalog_sync.catalog_app),
     ("route", route.route_app),
     ("approval", money.approval_app),
     ("review", money.review_app),

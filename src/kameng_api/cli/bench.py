@@ -26,6 +26,7 @@ from kameng_api.merchants.queries import Merchant
 from kameng_api.operators import actions as operators
 from kameng_api.operators.rules import Operator
 from kameng_api.settings import Settings
+from kameng_api.suppliers.registry import use_files
 
 Answer = TypeVar("Answer")
 
@@ -43,12 +44,14 @@ class Printing:
 def read_settings() -> Settings:
     """From the environment and `.env`; ends the process with a sentence per mistake."""
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         for one in error.errors(include_url=False, include_input=False, include_context=False):
             where = "_".join(str(step) for step in one["loc"]).upper()
             sys.stderr.write(f"KAMENG_{where}: {one['msg']}\n" if where else f"{one['msg']}\n")
         raise SystemExit(REFUSED) from None
+    use_files(settings.supplier_files)
+    return settings
 
 
 def find_servers(settings: Settings, *, with_redis: bool = False) -> Settings:

@@ -271,7 +271,7 @@ def set_offer(
 
     async def work(bench: Bench) -> dict[str, Any]:
         offer = Offer(channel_id, sku, code, _amount(cost), _rate(rate), stock, status)
-        await actions.set_offer(bench.tx, offer)
+        await actions.set_offer(bench.tx, offer, bench.actor)
         await bench.audit("offer.set", f"channel:{channel_id}", **shapes.offer(offer))
         return shapes.offer(offer)
 

@@ -19,7 +19,7 @@ from kameng_api.orders.settle import Settlement
 from kameng_api.settings import Settings
 from kameng_api.suppliers import queries as suppliers
 from kameng_api.suppliers.connections import Connections
-from kameng_api.suppliers.port import Answer, CallbackRefused, Refused, Reversed
+from kameng_api.suppliers.port import Answer, CallbackRefused, CatalogHint, Refused, Reversed
 from kameng_api.suppliers.queries import StoredCallback
 from kameng_api.suppliers.rules import Attempt, AttemptState
 from kameng_api.tasks import actions as tasks
@@ -139,6 +139,8 @@ def _read(desk: Desk, callback: StoredCallback, attempt: Attempt, sku: str) -> N
     try:
         told = supplier.read_callback(headers, body, callback.received_at)
     except CallbackRefused:
+        return None
+    if isinstance(told, CatalogHint):
         return None
     product = desk.catalog.current.products.get(sku)
     news = News(

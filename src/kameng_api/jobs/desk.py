@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from kameng_api.catalog import queries as catalog
 from kameng_api.catalog.rules import Channel, Snapshot
 from kameng_api.evidence.restores import Standing
+from kameng_api.jobs.door_callbacks import Messenger
 from kameng_api.jobs.orders import Buyer
 from kameng_api.jobs.webhooks import Courier
 from kameng_api.kit.crypto import Keyring
@@ -27,6 +28,7 @@ class Desk:
     worker: str
     standing: Fresh[Standing] = field(init=False)
     courier: Courier = field(init=False)
+    messenger: Messenger = field(init=False)
     buyer: Buyer = field(init=False)
 
     def supplier_of(self, channel: Channel) -> Supplier:

@@ -14,11 +14,13 @@ from prometheus_client import REGISTRY, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from kameng_api.catalog import queries as catalog
 from kameng_api.evidence.queries import lag_of
 from kameng_api.kit import log
 from kameng_api.kit.clock import utc_now
 from kameng_api.kit.db import Database, Tx, fetch
 from kameng_api.kit.money import SCALE
+from kameng_api.operators import suppliers
 from kameng_api.reconciliation import queries as books_apart
 from kameng_api.reconciliation.drift import read_drifts
 from kameng_api.settings import Settings
@@ -56,14 +58,21 @@ SEALED: Final = Family("kameng_sealed_leaves", "Leaves in the evidence chain")
 WEBHOOKS: Final = Family("kameng_webhook_backlog", "Webhook deliveries that are not done (capped)")
 ALARMS: Final = Family("kameng_open_alarms", "Open alarms", ("kind", "severity"))
 WALLET: Final = Family("kameng_supplier_wallet", "Our balance at the supplier, in currency units", ("channel",))
+WALLET_LEFT: Final = Family(
+    "kameng_wallet_empty_seconds", "Until our balance at the supplier ends at the rate it is spent; absent: not spent, or not known", ("channel",)
+)
 DRIFT: Final = Family("kameng_wallet_drift", "What a supplier's balance holds beyond what our books explain, in currency units", ("channel",))
 BREAKS: Final = Family("kameng_open_breaks", "Open breaks between a supplier's books and ours", ("class", "channel"))
 BREAKS_AGE: Final = Family("kameng_oldest_break_seconds", "Age of the oldest open break", ("class",))
+LIST_AGE: Final = Family("kameng_supplier_list_age_seconds", "Since a supplier's list was last read to its end", ("channel",))
+OFFER_REVIEWS: Final = Family("kameng_offer_reviews", "Questions about offers that wait for a person (capped)", ("kind",))
+HELD: Final = Family("kameng_offers_held", "Offers that nobody buys of until a person has looked", ("channel", "reason"))
 AGE: Final = Family("kameng_gauges_age_seconds", "Age of the figures above; they are read every 15 s")
 
 FAMILIES: Final = (
     ORDERS, REVIEWS, LANE_DUE, LANE_RUNNING, LANE_PARKED, LANE_AGE, UNKNOWN, UNKNOWN_AGE, ATTEMPTS, FANOUT_LAG, ROLLUP_LAG,
-    WEBHOOKS, ALARMS, WALLET, DRIFT, BREAKS, BREAKS_AGE, SEAL_LAG, SEALED, ANCHOR_LAG, AGE,
+    WEBHOOKS, ALARMS, WALLET, WALLET_LEFT, DRIFT, BREAKS, BREAKS_AGE, SEAL_LAG, SEALED, ANCHOR_LAG, LIST_AGE,
+    OFFER_REVIEWS, HELD, AGE,
 )  # fmt: skip
 
 Sample = tuple[tuple[str, ...], float]
@@ -112,6 +121,19 @@ _ALARMS = "SELECT kind, severity, count(*) AS n FROM alarms WHERE closed_at IS N
 _WALLETS = "SELECT channel_id, wallet_balance FROM channels WHERE wallet_balance IS NOT NULL AND status = 'enabled'"
 
 
+_LISTS = """
+SELECT channel_id, extract(epoch FROM now() - whole_at)::float8 AS age_s FROM supplier_lists WHERE enabled AND whole_at IS NOT NULL
+"""
+
+_OFFER_REVIEWS = """
+SELECT k.kind, (SELECT count(*) FROM (
+    SELECT 1 FROM offer_reviews r WHERE r.state = 'open' AND r.kind = k.kind LIMIT $1) AS o) AS n
+FROM unnest(ARRAY['new', 'price_up', 'price_down', 'below_cost', 'gone', 'changed', 'currency']) AS k (kind)
+"""
+
+_HELD = "SELECT channel_id, held, count(*) AS n FROM (SELECT channel_id, held FROM offers WHERE held IS NOT NULL LIMIT $1) AS o GROUP BY 1, 2"
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """One reading of the house. `at` is the monotonic clock when it was taken."""
@@ -132,6 +154,7 @@ async def read_figures(tx: Tx) -> Figures:
     [webhooks] = await fetch(tx, _WEBHOOKS, CAP)
     used = [r["target"] for r in await fetch(tx, "SELECT DISTINCT target FROM chain_anchors")]
     chain = await lag_of(tx, used)
+    wallets = await suppliers.read_wallets(tx, [c for c in await catalog.list_channels(tx) if c.wallet_balance is not None])
     breaks = await books_apart.open_figures(tx)
     oldest: dict[str, float] = {}
     for figure in breaks:
@@ -155,8 +178,12 @@ async def read_figures(tx: Tx) -> Figures:
             SEALED: [((), float(chain.total))],
             ALARMS: [((r["kind"], r["severity"]), float(r["n"])) for r in await fetch(tx, _ALARMS)],
             WALLET: [((r["channel_id"],), r["wallet_balance"] / SCALE) for r in await fetch(tx, _WALLETS)],
+            WALLET_LEFT: [((channel,), float(w.left_s)) for channel, w in sorted(wallets.items()) if w.left_s is not None],
             DRIFT: [((d.channel_id,), d.amount / SCALE) for d in await read_drifts(tx)],
             BREAKS: [((f.class_, f.channel_id), float(f.count)) for f in breaks],
+            LIST_AGE: [((r["channel_id"],), r["age_s"]) for r in await fetch(tx, _LISTS)],
+            OFFER_REVIEWS: [((r["kind"],), float(r["n"])) for r in await fetch(tx, _OFFER_REVIEWS, CAP)],
+            HELD: [((r["channel_id"], r["held"]), float(r["n"])) for r in await fetch(tx, _HELD, CAP)],
             BREAKS_AGE: [((class_,), age) for class_, age in sorted(oldest.items())],
         },
         time.monotonic(),

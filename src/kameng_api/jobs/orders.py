@@ -298,7 +298,7 @@ class Buyer:
                 answer = Answer(Unknown("the supplier cannot be asked", needs_person=True))
             else:
                 with traces.span("supplier.look_up", channel=attempt.channel_id):
-                    answer = await self._call(attempt.channel_id, "look_up", supplier.look_up(attempt.reference))
+                    answer = await self._call(attempt.channel_id, "look_up", supplier.look_up(attempt.reference, attempt.supplier_order_no))
         finally:
             self._asking.leave(attempt.channel_id)
         news = self._news(attempt.key, "look_up", answer, supplier, question.sku)

@@ -155,8 +155,11 @@ class Pulse:
             if channel is not None and channel.wallet_checked_at is not None:
                 learnt[closing.channel, None, OpenedBy.WALLET] = channel.wallet_checked_at
             for offer in snapshot.offers.get(closing.sku, ()):
-                if offer.channel_id == closing.channel and offer.quoted_at is not None:
-                    learnt[closing.channel, closing.sku, OpenedBy.COST] = offer.quoted_at
+                if offer.channel_id != closing.channel:
+                    continue
+                for fact, at in ((OpenedBy.COST, offer.quoted_at), (OpenedBy.STOCK, offer.stocked_at), (OpenedBy.ON_SALE, offer.listed_at)):
+                    if at is not None:
+                        learnt[closing.channel, closing.sku, fact] = at
         return closed_gates(closings, learnt, now)
 
     def _ask_adapters(self) -> None:

@@ -75,6 +75,8 @@ class Chore:
     name: str
     every_s: float
     run: Callable[[Desk], Awaitable[Any]]
+    cut: bool = False
+    """It may take long, and is cut off when its process stops; others are let end."""
 
 
 async def is_my_turn(tx: Tx, name: str, every_s: float) -> bool:
@@ -371,6 +373,8 @@ DELETE FROM tasks t WHERE ctid = ANY (ARRAY(
       AND a.state IN ('created', 'submitting', 'accepted', 'unknown'))
     WHEN 'callback' THEN NOT EXISTS (SELECT FROM supplier_callbacks c WHERE c.callback_id = t.ref)
     WHEN 'webhook' THEN NOT EXISTS (SELECT FROM webhook_deliveries d WHERE d.book_id = t.book_id AND d.delivery_id = t.ref
+      AND d.state = 'pending')
+    WHEN 'door' THEN NOT EXISTS (SELECT FROM webhook_deliveries d WHERE d.book_id = t.book_id AND d.delivery_id = t.ref
       AND d.state = 'pending')
     WHEN 'batch' THEN NOT EXISTS (SELECT FROM batches b WHERE b.book_id = t.book_id AND b.batch_id = t.ref AND b.final_counts IS NULL)
     ELSE true END

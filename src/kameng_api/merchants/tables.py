@@ -14,10 +14,12 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from kameng_api.kit.tables import metadata
 
@@ -92,4 +94,27 @@ balance_alerts = Table(
     CheckConstraint("amount > 0", name="amount"),
     CheckConstraint("hours_left > 0", name="hours_left"),
     CheckConstraint("(low_since IS NULL) = (reason IS NULL)", name="low"),
+)
+
+# Who a foreign protocol's caller is here (兼容入口账号): unique by what requests carry, as API key ids are.
+door_accounts = Table(
+    "door_accounts",
+    metadata,
+    Column("book_id", BigInteger, ForeignKey("books.book_id"), nullable=False),
+    Column("account_id", Uuid, nullable=False),
+    Column("door", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("secrets_sealed", LargeBinary, nullable=False),
+    Column("settings", JSONB, nullable=False, server_default="{}"),
+    Column("products", JSONB, nullable=False, server_default="{}"),
+    Column("own_skus", Boolean, nullable=False, server_default="true"),
+    Column("cidrs", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("reads_per_s", BigInteger),
+    Column("writes_per_s", BigInteger),
+    Column("label", Text, nullable=False, server_default=""),
+    Column("enabled", Boolean, nullable=False, server_default="true"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("book_id", "account_id"),
+    UniqueConstraint("door", "account"),
 )

@@ -31,6 +31,8 @@ PERMISSIONS: Final[Mapping[str, frozenset[str]]] = {
     "keys:write": _ADMIN,
     "catalog:write": _ADMIN,
     "channels:write": _ADMIN,
+    "suppliers:write": _SUPPORT,  # papers, contacts and notes
+    "contacts:read": _SUPPORT | _FINANCE,  # names and telephone numbers of people: for those who call them
     "channels:switch": _SUPPORT,  # at night somebody must be able to switch a failing channel off
     "routing:write": _ADMIN,
     "routing:switch": _SUPPORT,  # a supplier goes away at night: bans, windows and circuits, which undo no agreement

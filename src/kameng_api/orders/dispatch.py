@@ -11,6 +11,7 @@ import orjson
 
 from kameng_api.catalog import queries as catalog
 from kameng_api.catalog.hand import Buyer
+from kameng_api.catalog.rules import RESERVED_FIELDS
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import DATABASE_TROUBLE, Tx
 from kameng_api.kit.ids import book_reference
@@ -212,11 +213,12 @@ def _open(order: Order, attempts: Sequence[Attempt], chosen: Chosen, option: Opt
 
 def _submission(keyring: Keyring, task: Task, copy: Copy) -> Submission:
     order, attempt = copy.order, copy.attempt
-    target = fields = None
+    target = None
+    asked: dict[str, str] = {}  # only orders of ranged products say a face value in it; others are bought by their product code alone
     if order.target_sealed is not None:
         target = keyring.open(order.target_sealed, target_binding(order.book_id, order.order_id)).decode()
     if order.fields_sealed is not None:
-        fields = orjson.loads(keyring.open(order.fields_sealed, fields_binding(order.book_id, order.order_id)))
+        asked = orjson.loads(keyring.open(order.fields_sealed, fields_binding(order.book_id, order.order_id)))
     purchase = Purchase(
         reference=attempt.reference,
         product_code=attempt.product_code,
@@ -225,8 +227,8 @@ def _submission(keyring: Keyring, task: Task, copy: Copy) -> Submission:
         currency=order.currency,
         max_cost=attempt.cost,
         target=target,
-        fields=fields or {},
-        face_value=order.face_value,
+        fields={name: value for name, value in asked.items() if name not in RESERVED_FIELDS},
+        face_value=order.face_value if "face_value" in asked else None,
     )
     return Submission(
         task, order.key, attempt.key, attempt.channel_id, order.sku, order.product_type, purchase, copy

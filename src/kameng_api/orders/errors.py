@@ -2,6 +2,7 @@
 
 Problem
 ├── OrderNoConflict       merchant_order_no_conflict   the number stands for another order
+├── NumberClosed          state_conflict               a door was told that no order stands under it; so none ever will
 ├── ProductUnavailable    product_unavailable          not sold here, or paused
 ├── ProductNotAuthorised  product_not_authorised       sold, but not to you
 ├── PriceChanged          price_changed                dearer than max_unit_price
@@ -13,13 +14,17 @@ Problem
 └── NotEnoughMoney        insufficient_balance
 """
 
-from kameng_api.kit.errors import Problem
+from kameng_api.kit.errors import Problem, StateConflict
 
 
 class OrderNoConflict(Problem):
     """The same number with other content; carries `existing_order_id`."""
 
     code = "merchant_order_no_conflict"
+
+
+class NumberClosed(StateConflict):
+    """A no was said about this number through a door, see `closing`."""
 
 
 class ProductUnavailable(Problem):

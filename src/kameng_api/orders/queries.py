@@ -21,6 +21,11 @@ ORDER BY o.book_id, o.order_id
 FOR NO KEY UPDATE OF o
 """
 
+_BY_KEYS = f"""
+SELECT {_SELECT} FROM unnest($1::bigint[], $2::uuid[]) AS k (book_id, order_id)
+JOIN orders o ON o.book_id = k.book_id AND o.order_id = k.order_id
+"""
+
 _BY_NUMBERS = f"""
 SELECT now() AS tx_now, {_SELECT} FROM (SELECT 1) AS one
 LEFT JOIN (unnest($1::bigint[], $2::text[]) AS k (book_id, merchant_order_no)
@@ -66,6 +71,18 @@ async def find_by_numbers(
 async def find_order(tx: Tx, book_id: int, order_id: UUID) -> Order | None:
     rows = await fetch(tx, f"SELECT {_SELECT} FROM orders o WHERE o.book_id = $1 AND o.order_id = $2", book_id, order_id)
     return order_from(rows[0]) if rows else None
+
+
+async def find_orders(tx: Tx, keys: Sequence[tuple[int, UUID]]) -> dict[tuple[int, UUID], Order]:
+    """By (book, order), as they are now, unlocked."""
+    rows = await fetch(tx, _BY_KEYS, [k[0] for k in keys], [k[1] for k in keys]) if keys else []
+    return {order.key: order for order in map(order_from, rows)}
+
+
+async def list_between(tx: Tx, book_id: int, first: UUID, last: UUID) -> list[Order]:
+    """Orders of a book whose ids lie between these two, both included."""
+    rows = await fetch(tx, f"SELECT {_SELECT} FROM orders o WHERE o.book_id = $1 AND o.order_id BETWEEN $2 AND $3", book_id, first, last)
+    return [order_from(r) for r in rows]
 
 
 async def get_order(tx: Tx, book_id: int, order_id: UUID) -> Order:

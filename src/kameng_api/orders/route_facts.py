@@ -76,18 +76,21 @@ def _option(
 ) -> Option:
     channel_id, sku = channel.channel_id, offer.sku
     cost = catalog.unit_cost(offer, face_value) * units
+    said = _said_of(rules, channel_id, offer, cost, now, under_way.done) if channel_id in rules.about_channels else _NOTHING_SAID
+    if channel.floor_now > said.get("wallet_floor", 0):
+        said = {**said, "wallet_floor": channel.floor_now}
     return Option(
         channel=channel_id,
         cost=cost,
         product_code=offer.product_code,
-        enabled=on_sale and channel.status == "enabled" and offer.status == "enabled",
+        enabled=on_sale and channel.status == "enabled" and offer.status == "enabled" and offer.held is None,
         stock=None if offer.stock is None else offer.stock - under_way.promised.get((channel_id, sku), 0),
         wallet=None if channel.wallet_balance is None else channel.wallet_balance - under_way.spent.get(channel_id, 0),
         queryable=channel_id not in under_way.unqueryable,
         sent_last_second=under_way.sent_last_second.get(channel_id, 0),
         reading=under_way.read(channel_id, sku),
-        shut=_shut(under_way.gates, channel_id, sku) if under_way.gates else None,
-        **(_said_of(rules, channel_id, offer, cost, now, under_way.done) if channel_id in rules.about_channels else _NOTHING_SAID),
+        shut=Code.PAPERS if channel.no_orders_after is not None and now >= channel.no_orders_after else _shut(under_way.gates, channel_id, sku),
+        **said,
     )
 
 
@@ -101,6 +104,8 @@ _SHUT: Mapping[RefusalReason, Code] = {
 
 
 def _shut(gates: Mapping[tuple[str, str | None], RefusalReason], channel_id: str, sku: str) -> Code | None:
+    if not gates:
+        return None
     reason = gates.get((channel_id, None)) or gates.get((channel_id, sku))
     return None if reason is None else _SHUT.get(reason)
 

@@ -129,6 +129,17 @@ refunds = Table(
     CheckConstraint("amount > 0", name="amount"),
 )
 
+# Numbers of which a door has said for good that no order stands under them: none ever will. Kept for ever, as order numbers are.
+closed_numbers = Table(
+    "closed_numbers",
+    metadata,
+    Column("book_id", BigInteger, nullable=False),
+    Column("merchant_order_no", Text, nullable=False),
+    Column("door", Text, nullable=False),
+    Column("closed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("book_id", "merchant_order_no"),
+)
+
 # Facts that contradict each other; a person closes them (the reconciliation issue gives them classes and owners).
 incidents = Table(
     "incidents",

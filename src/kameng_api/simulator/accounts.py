@@ -5,6 +5,7 @@ What changes rows runs in the writer's thread; `now` is seconds since 1970. The 
 
 import random
 import sqlite3
+import time
 from collections.abc import Iterable
 from typing import Final
 
@@ -23,7 +24,7 @@ INSERT INTO movement (at, supplier, reference, order_id, kind, amount, balance_a
 class Account:
     """One account. `balance` and `stock` belong to the writer's thread; the rest is swapped whole, never in place."""
 
-    __slots__ = ("app_key", "balance", "currency", "draw", "knobs", "name", "products", "role", "secret", "stock")
+    __slots__ = ("_codes", "app_key", "balance", "currency", "draw", "knobs", "name", "products", "role", "secret", "stock")
 
     def __init__(self, name: str, currency: str, knobs: Knobs) -> None:
         self.name = name
@@ -34,11 +35,20 @@ class Account:
         self.balance = 0
         self.products: dict[str, Product] = {}
         self.stock: dict[str, int | None] = {}
+        self._codes: tuple[dict[str, Product], list[str]] = (self.products, [])
         self.turn(knobs)
 
     def turn(self, knobs: Knobs) -> None:
         self.knobs = knobs
         self.draw = random.Random(knobs.seed)  # noqa: S311  a share of orders, not a secret
+
+
+    def codes(self) -> list[str]:
+        """Of all products, in order; sorted once per set of products."""
+        products = self.products
+        if self._codes[0] is not products:
+            self._codes = products, sorted(products)
+        return self._codes[1]
 
 
 class Accounts:
@@ -96,7 +106,10 @@ class Accounts:
             self._db.execute("UPDATE supplier SET app_key = ?, secret = ?, role = ? WHERE name = ?", changed)
             if not start:
                 self._db.execute("UPDATE supplier SET knobs = ? WHERE name = ?", (knobs, config.name))
+        before = self.by_name[config.name].products if known else {}
         for product in products:
+            if not start and before.get(product.code) != product:
+                self._note_change(config.name, product.code, now)
             values = (config.name, product.code, product.model_dump_json(), product.stock)
             self._db.execute(_INSERT_PRODUCT + ("NOTHING" if start else _REPLACE), values)
         self.flush()
@@ -106,7 +119,13 @@ class Accounts:
 
     def put_knobs(self, account: Account, knobs: Knobs) -> None:
         self._db.execute("UPDATE supplier SET knobs = ? WHERE name = ?", (knobs.model_dump_json(), account.name))
+        old = account.knobs
         account.turn(knobs)
+        if old.price_factor != knobs.price_factor or old.products or knobs.products:
+            now = time.time()
+            for code in account.codes():
+                if old.of(code).price_factor != knobs.of(code).price_factor:
+                    self._note_change(account.name, code, now)
 
     def put_product(self, account: Account, product: Product) -> None:
         values = (account.name, product.code, product.model_dump_json(), product.stock)
@@ -114,6 +133,26 @@ class Accounts:
         account.stock = {**account.stock, product.code: product.stock}
         account.products = {**account.products, product.code: product}
         self._changed_stock.discard((account.name, product.code))
+        self._note_change(account.name, product.code, time.time())
+
+    def remove_product(self, account: Account, code: str) -> bool:
+        """It is no longer in the list; False when it was not."""
+        if code not in account.products:
+            return False
+        self._db.execute("DELETE FROM product WHERE supplier = ? AND code = ?", (account.name, code))
+        account.products = {one: product for one, product in account.products.items() if one != code}
+        self._changed_stock.discard((account.name, code))
+        self._note_change(account.name, code, time.time())
+        return True
+
+    def _note_change(self, supplier: str, code: str, now: float) -> None:
+        self._db.execute("INSERT INTO product_change (at, supplier, code) VALUES (?,?,?)", (now, supplier, code))
+
+    def changes(self, supplier: str, since: float, *, after: int, limit: int) -> list[sqlite3.Row]:
+        """At most `limit` changes of lines since `since` with an id above `after`, oldest first."""
+        return self._db.execute(
+            "SELECT * FROM product_change WHERE supplier = ? AND at >= ? AND id > ? ORDER BY id LIMIT ?", (supplier, since, after, limit)
+        ).fetchall()
 
     def top_up(self, account: Account, amount: int, now: float) -> int:
         """Adds to the wallet or, when negative, takes from it; returns the new balance."""
@@ -132,6 +171,8 @@ class Accounts:
         if stock is not None:
             account.stock[code] = stock - units
             self._changed_stock.add((account.name, code))
+            if (stock > 0) != (stock - units > 0):
+                self._note_change(account.name, code, time.time())
 
     def movements(self, supplier: str, start: float, end: float, *, after: int, limit: int) -> list[sqlite3.Row]:
         """At most `limit` wallet movements in `[start, end)` with an id above `after`, oldest first."""

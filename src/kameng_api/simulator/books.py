@@ -57,12 +57,35 @@ class Sent:
     acknowledged: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What a vendor does with every order, whatever its knobs say."""
+
+    calls_back_at_once: bool = False
+    """Also about orders that were final before their request was answered."""
+    calls_back_early: bool = False
+    """Also when it begins to work on an order: "processing", before the final callback."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A callback that is due: what is told (`view`, as the vendor says it at `query`), what else is known of the order, and how often it was sent."""
+
+    account: Account
+    url: str
+    view: dict[str, Any]
+    more: dict[str, Any]
+    attempt: int
+    notify_id: str
+
+
 class Books:
     """Orders, deliveries and timers of all accounts."""
 
-    def __init__(self, connection: sqlite3.Connection, time_scale: float) -> None:
+    def __init__(self, connection: sqlite3.Connection, time_scale: float, habits: Habits = Habits()) -> None:
         self._db = connection
         self._time_scale = time_scale
+        self._habits = habits
         self.accounts = Accounts(connection)
         self._new_timers: list[Timer] = []
         self.due: deque[Timer] = deque()  # committed timers the clock has not seen yet
@@ -91,13 +114,13 @@ class Books:
         row = self._db.execute("SELECT count(*) FROM sim_order WHERE supplier = ? AND status = 'PROCESSING'", (account.name,)).fetchone()
         return int(row[0])
 
-    def place(self, account: Account, ask: Ask, plan: Plan, now: float) -> tuple[dict[str, Any], bool]:
+    def place(self, account: Account, ask: Ask, plan: Plan, now: float, *, always_new: bool = False) -> tuple[dict[str, Any], bool]:
         """Places an order and returns what the vendor says about it, and whether it is new.
 
-        A known reference returns the first order unless the account is not idempotent.
+        A known reference returns the first order unless the account is not idempotent, or this order is `always_new`.
         """
         known = self._find(account.name, ask.reference)
-        if known is not None and account.knobs.idempotent:
+        if known is not None and account.knobs.idempotent and not always_new:
             self.record_request(account.name, "place", ask.reference, f"repeated {known['status']}", now)
             return self._view(known, account), False
         product = account.products.get(ask.product_code)
@@ -141,7 +164,8 @@ class Books:
         for step in plan.later:
             due_at = now + step.after_s * self._time_scale
             self._timer(due_at, step.kind, order_id, orjson.dumps(asdict(step)).decode())
-        if done and account.knobs.callback_on_sync_success:
+        at_once = account.knobs.callback_on_sync_success or self._habits.calls_back_at_once
+        if at_once if done else self._habits.calls_back_early and plan.start == Status.PROCESSING:
             self._call_back(order, account.knobs, plan.start, None, now)
         return order
 
@@ -160,6 +184,23 @@ class Books:
             return None
         self.record_request(account.name, "query", reference, order["status"], now)
         return self._view(order, account)
+
+    def describe(self, account: Account, *, reference: str = "", number: str = "") -> dict[str, Any] | None:
+        """All that is known of the order under our `reference` or under the vendor's `number`: what it says of it, and its request."""
+        if number:
+            sql = "SELECT * FROM sim_order WHERE id = ? AND supplier = ?"
+            order = self._db.execute(sql, (int(number.removeprefix("SIM") or 0), account.name)).fetchone()
+        else:
+            order = self._find(account.name, reference)
+        return None if order is None else {**_more(order), **self._view(order, account)}
+
+    def list_orders(self, account: Account, start: float, end: float, *, after: int, limit: int) -> list[dict[str, Any]]:
+        """Orders placed in `[start, end)` (seconds since 1970), oldest first, with an id above `after`, as `describe` tells one."""
+        rows = self._db.execute(
+            "SELECT * FROM sim_order WHERE supplier = ? AND created_at >= ? AND created_at < ? AND id > ? ORDER BY id LIMIT ?",
+            (account.name, start, end, after, limit),
+        ).fetchall()
+        return [{**_more(row), **self._view(row, account)} for row in rows]
 
     def _find(self, supplier: str, reference: str) -> sqlite3.Row | None:
         row: sqlite3.Row | None = self._db.execute(
@@ -281,6 +322,8 @@ class Books:
             self._reverse(order, now)
         else:
             fail_code = "" if status == Status.SUCCESS else "ORDER_REJECTED"
+            if order["status"] == Status.PROCESSING:  # whatever it was to become by itself, it no longer does
+                self._db.execute("DELETE FROM timer WHERE order_id = ? AND kind = 'finish'", (order["id"],))
             self._finish(order, Step(0, "finish", status, fail_code), now)
         return True
 
@@ -296,8 +339,8 @@ class Books:
 
     # ---- callbacks
 
-    def open_callback(self, timer_id: int) -> tuple[Account, str, dict[str, str], int] | None:
-        """`(account, url, parameters to sign, attempt)` of a due callback."""
+    def open_callback(self, timer_id: int) -> Letter | None:
+        """A due callback; None when it was sent or forgotten."""
         timer = self._db.execute("SELECT order_id, step, attempts FROM timer WHERE id = ?", (timer_id,)).fetchone()
         if timer is None:
             return None
@@ -305,12 +348,7 @@ class Books:
         account = self.accounts.by_name[order["supplier"]]
         reason = order["said_fail_code"] or order["fail_code"]
         view = self._view({**dict(order), "said_status": told, "said_fail_code": reason}, account)
-        cards = view.pop("cards", None)
-        params = {name: str(value) for name, value in view.items()}
-        if cards is not None:
-            params["cards"] = orjson.dumps(cards).decode()
-        params["notify_id"] = f"N{timer_id}"
-        return account, order["callback_url"], params, timer["attempts"] + 1
+        return Letter(account, order["callback_url"], view, _more(order), timer["attempts"] + 1, f"N{timer_id}")
 
     def close_callback(self, timer_id: int, sent: Sent, retry_at: float | None, now: float) -> None:
         """Records what the receiver answered; sends again at `retry_at` unless it is None."""
@@ -335,6 +373,11 @@ class Books:
             return
         self._db.execute("UPDATE timer SET attempts = ?, due_at = ? WHERE id = ?", (sent.attempt, retry_at, timer_id))
         self._new_timers.append(Timer(retry_at, timer_id, "callback"))
+
+
+def _more(order: OrderRow) -> dict[str, Any]:
+    """Of an order what its view does not say."""
+    return {name: order[name] for name in ("id", "target", "face_value", "callback_url", "fields", "created_at", "finished_at", "unit_cost")}
 
 
 def _refusal(account: Account, product: Product | None, ask: Ask, unit_cost: int) -> str:

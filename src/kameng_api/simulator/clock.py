@@ -4,28 +4,72 @@ import asyncio
 import heapq
 import logging
 import time
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 import aiohttp
 import orjson
 
 from kameng_api.simulator import protocol
-from kameng_api.simulator.books import Books, Sent
+from kameng_api.simulator.books import Books, Letter, Sent
 from kameng_api.simulator.store import Timer, Writer
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER_S: Final = (5.0, 15.0, 60.0, 300.0, 1800.0)  # between attempts; then the vendor gives up
 MOST_AT_ONCE: Final = 128
 RECEIVER_TIMEOUT: Final = aiohttp.ClientTimeout(total=10, sock_connect=5)
 LARGEST_FIRE: Final = 256
-JSON_HEADERS: Final = {"content-type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A callback as it goes over the wire."""
+
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str]
+
+
+class Mail(Protocol):
+    """How a vendor writes its callbacks, what it takes for an acknowledgement, and when it tries again."""
+
+    @property
+    def retry_after_s(self) -> Sequence[float]:
+        """Between attempts; then the vendor gives up."""
+        ...
+
+    def write(self, letter: Letter, now: float, *, forged: bool) -> Written:
+        """`forged`: with a signature that does not fit."""
+        ...
+
+    def is_acknowledged(self, status: int, body: bytes) -> bool: ...
+
+
+class OwnMail:
+    """The simulator's own callbacks: signed JSON, acknowledged by 200 with the text `success`."""
+
+    retry_after_s: Sequence[float] = (5.0, 15.0, 60.0, 300.0, 1800.0)
+
+    def write(self, letter: Letter, now: float, *, forged: bool) -> Written:
+        view = dict(letter.view)
+        cards = view.pop("cards", None)
+        told = {name: str(value) for name, value in view.items()}
+        if cards is not None:
+            told["cards"] = orjson.dumps(cards).decode()
+        params = protocol.signed(letter.account.secret, letter.account.app_key, now, {**told, "notify_id": letter.notify_id})
+        if forged:
+            params["sign"] = protocol.sign(b"not the secret", params)
+        return Written(orjson.dumps(params), {"content-type": "application/json"})
+
+    def is_acknowledged(self, status: int, body: bytes) -> bool:
+        return status == 200 and body[:64].strip() == b"success"
 
 
 class Clock:
     """Lives in the event loop; `more_due` is set after every commit that made timers."""
 
-    def __init__(self, books: Books, writer: Writer, http: aiohttp.ClientSession, more_due: asyncio.Event, time_scale: float) -> None:
+    def __init__(self, books: Books, writer: Writer, http: aiohttp.ClientSession, more_due: asyncio.Event, time_scale: float, mail: Mail) -> None:
+        self._mail = mail
         self._books = books
         self._writer = writer
         self._http = http
@@ -87,24 +131,24 @@ class Clock:
         letter = await self._writer.submit(lambda: self._books.open_callback(timer_id))
         if letter is None:
             return
-        account, url, view, attempt = letter
-        params = protocol.signed(account.secret, account.app_key, time.time(), view)
+        account = letter.account
         rate = account.knobs.callback_wrong_signature_rate
-        if rate > 0 and account.draw.random() < rate:
-            params["sign"] = protocol.sign(b"not the secret", params)
-        answer, acknowledged = await self._post(url, orjson.dumps(params))
-        retry_at = None
-        if not acknowledged and attempt <= len(RETRY_AFTER_S):
-            retry_at = time.time() + RETRY_AFTER_S[attempt - 1] * self._time_scale
-        sent = Sent(account.name, view["out_order_no"], attempt, answer, acknowledged)
+        forged = rate > 0 and account.draw.random() < rate
+        answer, acknowledged = await self._post(letter.url, self._mail.write(letter, time.time(), forged=forged))
+        retry_at, later_s = None, self._mail.retry_after_s
+        if not acknowledged and letter.attempt <= len(later_s):
+            retry_at = time.time() + later_s[letter.attempt - 1] * self._time_scale
+        sent = Sent(account.name, letter.view["out_order_no"], letter.attempt, answer, acknowledged)
         await self._writer.submit(lambda: self._books.close_callback(timer_id, sent, retry_at, time.time()))
 
-    async def _post(self, url: str, body: bytes) -> tuple[int, bool]:
-        """`(status, acknowledged)`; status 0 when no answer came. Acknowledged is 200 with the text `success`."""
+    async def _post(self, url: str, written: Written) -> tuple[int, bool]:
+        """`(status, acknowledged)`; status 0 when no answer came."""
         try:
-            async with self._http.post(url, data=body, headers=JSON_HEADERS, timeout=RECEIVER_TIMEOUT, allow_redirects=False) as response:
-                text = await response.content.read(64)
-                return response.status, response.status == 200 and text.strip() == b"success"
+            async with self._http.post(
+                url, data=written.body, headers=dict(written.headers), timeout=RECEIVER_TIMEOUT, allow_redirects=False
+            ) as response:
+                text = await response.content.read(4096)
+                return response.status, self._mail.is_acknowledged(response.status, text)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             log.info("callback not delivered: %s", type(error).__name__)
             return 0, False

@@ -17,6 +17,9 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
 
+CallPath = Literal["place", "query", "balance", "products", "product", "changes", "number", "statement"]
+
+
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -106,6 +109,13 @@ class StatementFaults(Model):
         return value
 
 
+class ListFaults(Model):
+    """How the product list is spoiled when it is read page by page."""
+
+    fail_after: int | None = Field(default=None, ge=0)  # pages that begin after so many lines are answered with 503
+    truncate_after: int | None = Field(default=None, ge=0)  # the list ends after so many lines, as if there were no more
+
+
 class Knobs(Faults):
     """Everything that can be turned while the simulator runs: the faults of all orders, and those of the account as a whole."""
 
@@ -127,7 +137,8 @@ class Knobs(Faults):
     callback_wrong_signature_rate: Rate = 0
 
     statement: StatementFaults = StatementFaults()
-    outage_paths: tuple[Literal["place", "query", "balance", "products", "number", "statement"], ...] = ()  # empty: an outage concerns them all
+    catalogue: ListFaults = ListFaults()
+    outage_paths: tuple[CallPath, ...] = ()  # empty: an outage concerns them all
 
     def of(self, product_code: str) -> Faults:
         """The faults that an order for `product_code` meets."""
@@ -141,13 +152,14 @@ class Product(Model):
     name: str
     type: Literal["topup", "card", "voucher"] = "topup"
     cost: str
+    face_value: str | None = None  # what one is worth, where the vendor tells
     face_min: str | None = None
     face_max: str | None = None
     stock: int | None = Field(default=None, ge=0)  # None: the vendor does not count
     on_sale: bool = True
     price_moved: bool = False  # every order is refused with PRICE_CHANGED
 
-    @field_validator("cost", "face_min", "face_max")
+    @field_validator("cost", "face_value", "face_min", "face_max")
     @classmethod
     def _amount(cls, value: str | None) -> str | None:
         if value is not None:

@@ -126,6 +126,13 @@ async def put_product(control: Control, request: Request) -> Response:
     return JSONResponse(product.model_dump())
 
 
+async def remove_product(control: Control, request: Request) -> Response:
+    account, code = control.account(request), request.path_params["code"]
+    if not await control.writer.submit(lambda: control.books.accounts.remove_product(account, code)):
+        raise Trouble(404, "no such product")
+    return JSONResponse({"code": code})
+
+
 async def advance_order(control: Control, request: Request) -> Response:
     """What the vendor's staff do with an order that waits for them."""
     account, step = control.account(request), Advance.model_validate(await _json(request))
@@ -190,6 +197,7 @@ def routes() -> list[Route]:
         (f"{one}/knobs", put_knobs, ["PUT", "PATCH"]),
         (f"{one}/wallet", move_wallet, ["POST"]),
         (f"{one}/products/{{code}}", put_product, ["PUT"]),
+        (f"{one}/products/{{code}}", remove_product, ["DELETE"]),
         (f"{one}/orders/{{reference}}/advance", advance_order, ["POST"]),
         *((f"/sim/{table}", read_rows, ["GET"]) for table in reading.TABLES),
         ("/sim/totals", read_totals, ["GET"]),

@@ -42,6 +42,7 @@ MESSAGES: Final[Mapping[str, str]] = {
     "CONTACT_STAFF": "订单异常，请联系客服",
     "RATE_LIMITED": "请求过于频繁",
     "ORDER_NOT_FOUND": "订单不存在",
+    "PRODUCT_NOT_FOUND": "商品不存在",
     "SIGN_INVALID": "签名错误",
     "APP_KEY_INVALID": "应用不存在",
     "TIMESTAMP_EXPIRED": "请求已过期",

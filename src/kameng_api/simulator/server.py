@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from kameng_api.simulator.app import build_app
 from kameng_api.simulator.config import SimulatorConfig
+from kameng_api.simulator.face import Face
 
 
 class CuttableProtocol(HttpToolsProtocol):
@@ -19,14 +20,14 @@ class CuttableProtocol(HttpToolsProtocol):
         self.scope["state"]["transport"] = self.transport
 
 
-def run(host: str, port: int, config: SimulatorConfig) -> None:
+def run(host: str, port: int, config: SimulatorConfig, face: Face | None = None) -> None:
     """Serves until SIGTERM or SIGINT; prints one line `{"simulator_url": …}` once bound. Port 0 takes a free one."""
     sys.setswitchinterval(0.001)  # the writer's thread must not wait 5 ms for the interpreter after each commit
     listener = socket.create_server((host, port), backlog=2048)
     listener.setblocking(False)
     server = uvicorn.Server(
         uvicorn.Config(
-            build_app(config),
+            build_app(config, face),
             http=CuttableProtocol,
             loop="uvloop",
             access_log=False,

@@ -57,6 +57,9 @@ CREATE TABLE IF NOT EXISTS movement (
     kind TEXT NOT NULL, amount INTEGER NOT NULL, balance_after INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS movement_day ON movement (supplier, at);
+-- Which lines of the list have changed: their price, whether there is any, whether they are on sale, or that they are gone.
+CREATE TABLE IF NOT EXISTS product_change (id INTEGER PRIMARY KEY, at REAL NOT NULL, supplier TEXT NOT NULL, code TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS product_change_at ON product_change (supplier, at);
 -- What will happen later; survives kill -9.
 CREATE TABLE IF NOT EXISTS timer (
     id INTEGER PRIMARY KEY, due_at REAL NOT NULL, kind TEXT NOT NULL, order_id INTEGER NOT NULL, step TEXT NOT NULL,

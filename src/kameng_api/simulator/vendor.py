@@ -9,23 +9,25 @@ import logging
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
 from kameng_api.kit.money import format_amount
-from kameng_api.simulator import behaviour, protocol, statements
+from kameng_api.simulator import behaviour, lists, protocol, statements
 from kameng_api.simulator.accounts import Account
 from kameng_api.simulator.behaviour import Manner
-from kameng_api.simulator.books import Books, cost_now, order_no
-from kameng_api.simulator.protocol import OK, Status, answer
+from kameng_api.simulator.books import Books, order_no
+from kameng_api.simulator.protocol import OK, Ask, Status, answer
 from kameng_api.simulator.store import Writer
 
 log = logging.getLogger(__name__)
 LARGEST_BODY: Final = 65_536
 NONCES_KEPT: Final = 20_000
 STATEMENT_PAGE: Final = 1_000
+CHANGES_PAGE: Final = 1_000
 NUMBERS: Final = {"7001": ("CMCC", False), "7002": ("CUCC", False), "7003": ("CTCC", False), "7004": ("CBN", False), "7012": ("CUCC", True)}
 """Numbers that were taken along, by their last four digits: the network they are on now, and whether a virtual operator sold them."""
 
@@ -75,12 +77,17 @@ class Vendor:
         await self.writer.submit(lambda: self.books.record_request(supplier, path, reference, verdict, now))
 
 
-async def place(vendor: Vendor, account: Account, params: Mapping[str, str], now: float) -> Reply | Manner:
-    try:
-        ask = protocol.read_ask(params)
-    except protocol.Malformed:
-        await vendor.note(account.name, "place", params.get("out_order_no", "")[:64], "BAD_REQUEST", now)
-        return 200, answer("BAD_REQUEST")
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An order in the books. `manner`: how its caller is treated."""
+
+    view: dict[str, Any]
+    new: bool
+    manner: Manner
+
+
+async def take(vendor: Vendor, account: Account, ask: Ask, now: float, *, always_new: bool = False) -> Placed | Manner | None:
+    """Enters an order. The manner alone when the request was lost before it became one; None above the account's capacity."""
     plan = behaviour.plan(account.knobs.of(ask.product_code), account.role, ask.target, ask.units, account.draw)
     if not plan.recorded:
         await vendor.note(account.name, "place", ask.reference, f"lost: {plan.manner}", now)
@@ -92,22 +99,33 @@ async def place(vendor: Vendor, account: Account, params: Mapping[str, str], now
         if capacity and vendor.books.count_open(account) + len(held) >= capacity:
             vendor.books.record_request(account.name, "place", ask.reference, "RATE_LIMITED", now)
             return None
-        view, new = vendor.books.place(account, ask, plan, now)
+        view, new = vendor.books.place(account, ask, plan, now, always_new=always_new)
         if capacity and view["status"] != Status.PROCESSING:
             held.add(ask.reference)
         return view, new
 
     done = await vendor.writer.submit(placed)
+    return None if done is None else Placed(*done, plan.manner if done[1] else Manner.ANSWER)
+
+
+async def place(vendor: Vendor, account: Account, params: Mapping[str, str], now: float) -> Reply | Manner:
+    try:
+        ask = protocol.read_ask(params)
+    except protocol.Malformed:
+        await vendor.note(account.name, "place", params.get("out_order_no", "")[:64], "BAD_REQUEST", now)
+        return 200, answer("BAD_REQUEST")
+    done = await take(vendor, account, ask, now)
+    if isinstance(done, Manner):
+        return done
     if done is None:
         return 429, answer("RATE_LIMITED")
-    view, new = done
-    if new and plan.manner is Manner.ERROR_500:
+    if done.manner is Manner.ERROR_500:
         return 500, answer("SYSTEM_ERROR")
-    if new and plan.manner is not Manner.ANSWER:
-        return plan.manner
-    if view["fail_code"] == "BALANCE_NOT_ENOUGH" and account.knobs.wallet_empty_answer == "http_500":
+    if done.manner is not Manner.ANSWER:
+        return done.manner
+    if done.view["fail_code"] == "BALANCE_NOT_ENOUGH" and account.knobs.wallet_empty_answer == "http_500":
         return 500, answer("SYSTEM_ERROR")
-    return 200, _told(view, at_place=True)
+    return 200, _told(done.view, at_place=True)
 
 
 async def query(vendor: Vendor, account: Account, params: Mapping[str, str], now: float) -> Reply | Manner:
@@ -136,24 +154,36 @@ async def balance(vendor: Vendor, account: Account, params: Mapping[str, str], n
 
 
 async def products(vendor: Vendor, account: Account, params: Mapping[str, str], now: float) -> Reply | Manner:
+    """The whole list in one answer, or with `limit` a page of it, the lines after the code `after`."""
     await vendor.note(account.name, "products", "", OK, now)
-    return 200, answer(
-        OK,
-        [
-            {
-                "product_code": product.code,
-                "name": product.name,
-                "product_type": product.type,
-                "cost": format_amount(cost_now(product, account.knobs.of(product.code).price_factor)),
-                "currency": account.currency,
-                "face_min": product.face_min or "",
-                "face_max": product.face_max or "",
-                "stock": "" if account.stock[product.code] is None else str(account.stock[product.code]),
-                "on_sale": "1" if product.on_sale else "0",
-            }
-            for product in account.products.values()
-        ],
-    )
+    limit = params.get("limit", "")
+    if not limit:
+        return 200, answer(OK, lists.whole(account))
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= lists.LARGEST_PAGE):
+        return 200, answer("BAD_REQUEST")
+    try:
+        return 200, answer(OK, lists.page(account, params.get("after", ""), int(limit)))
+    except lists.Unavailable:
+        return 503, answer("SERVICE_UNAVAILABLE")
+
+
+async def product(vendor: Vendor, account: Account, params: Mapping[str, str], now: float) -> Reply | Manner:
+    """One line of the list."""
+    await vendor.note(account.name, "product", params.get("product_code", "")[:64], OK, now)
+    found = account.products.get(params.get("product_code", ""))
+    return 200, answer("PRODUCT_NOT_FOUND") if found is None else answer(OK, lists.line(account, found))
+
+
+async def changes(vendor: Vendor, account: Account, params: Mapping[str, str], now: float) -> Reply | Manner:
+    """Lines whose price, stock or status has changed since `since` (unix seconds), oldest first, each change once; `after` the last one seen."""
+    await vendor.note(account.name, "changes", "", OK, now)
+    since, after = params.get("since", ""), params.get("after", "") or "0"
+    if not all(text.isascii() and text.isdigit() for text in (since, after)):
+        return 200, answer("BAD_REQUEST")
+    accounts = vendor.books.accounts
+    rows = await vendor.writer.submit(lambda: accounts.changes(account.name, float(since), after=int(after), limit=CHANGES_PAGE))
+    shown = [{"product_code": row["code"], "at": str(int(row["at"]))} for row in rows]
+    return 200, answer(OK, {"changes": shown, "next": str(rows[-1]["id"]) if len(rows) == CHANGES_PAGE else ""})
 
 
 async def number(vendor: Vendor, account: Account, params: Mapping[str, str], now: float) -> Reply | Manner:
@@ -192,21 +222,15 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         vendor: Vendor = scope["app"].state.vendor
-        body = await _read(receive)
+        body = await read_body(receive)
         try:
             reply = await self._decide(vendor, body)
         except Exception:
             log.exception("simulator failed")
             reply = 500, answer("SYSTEM_ERROR")
-        if reply is Manner.HANG:
-            while (await receive())["type"] != "http.disconnect":
-                pass
+        if isinstance(reply, Manner):
+            await keep_silent(reply, scope, receive)
             return
-        if reply is Manner.RESET:
-            scope["state"]["transport"].abort()
-            await asyncio.sleep(0.01)
-            return
-        assert isinstance(reply, tuple)
         await _send(send, *reply)
 
     async def _decide(self, vendor: Vendor, body: bytes) -> Reply | Manner:
@@ -244,7 +268,17 @@ class Endpoint:
         return reply
 
 
-async def _read(receive: Receive) -> bytes:
+async def keep_silent(manner: Manner, scope: Scope, receive: Receive) -> None:
+    """No answer: until the caller has gone, or by cutting the connection now."""
+    if manner is Manner.HANG:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    else:
+        scope["state"]["transport"].abort()
+        await asyncio.sleep(0.01)
+
+
+async def read_body(receive: Receive) -> bytes:
     """The whole body; nothing when it is too large or the caller has gone."""
     body = b""
     while True:
@@ -271,6 +305,8 @@ ENDPOINTS: Final[dict[str, Endpoint]] = {
     "/open/v2/order/hurry": Endpoint("hurry", hurry),
     "/open/v2/balance": Endpoint("balance", balance),
     "/open/v2/products": Endpoint("products", products),
+    "/open/v2/product": Endpoint("product", product),
+    "/open/v2/changes": Endpoint("changes", changes),
     "/open/v2/number": Endpoint("number", number),
     "/open/v2/statement": Endpoint("statement", statement),
 }

@@ -163,13 +163,17 @@ def _sealed(keyring: Keyring, evidence: Evidence, answer_id: UUID) -> bytes | No
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A callback as it arrived. `headers` with lower-case names; `attempt` when it verified and names a reference of ours."""
+    """A callback as it arrived. `headers` with lower-case names; `attempt` when it verified and names a reference of ours.
+
+    `hinted`: codes of the supplier's list that it says have changed.
+    """
 
     channel_id: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     verified: bool
     attempt: tuple[int, UUID] | None
+    hinted: tuple[str, ...] = ()
 
 
 async def store_callbacks(tx: Tx, keyring: Keyring, arrivals: Sequence[Arrival]) -> list[UUID]:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
@@ -150,6 +151,13 @@ class CallbackNews:
 
 
 @dataclass(frozen=True, slots=True)
+class CatalogHint:
+    """What a verified push says about the supplier's list: these lines may have changed. Their values are read again, never taken from here."""
+
+    product_codes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Wallet:
     """Our prepaid balance at the supplier, 1/10000 units."""
 
@@ -158,8 +166,22 @@ class Wallet:
 
 
 @dataclass(frozen=True, slots=True)
+class WantedField:
+    """Something the supplier must be told beside target and units. `kind`: text, number, password or choice (then `options`)."""
+
+    name: str
+    label: str
+    kind: str = "text"
+    required: bool = True
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SupplierProduct:
-    """One line of the supplier's product list. `stock` None where the supplier does not tell; `cost` per unit in 1/10000 units."""
+    """One line of the supplier's product list. Amounts in 1/10000 units; None where the supplier does not tell.
+
+    `cost` is per unit; where `face_min` is set (ranged products), per 1.0000 of face value. `face_value` is per unit.
+    """
 
     product_code: str
     name: str
@@ -168,6 +190,12 @@ class SupplierProduct:
     currency: str
     stock: int | None
     available: bool
+    face_value: int | None = None
+    face_min: int | None = None
+    face_max: int | None = None
+    fields: tuple[WantedField, ...] = ()
+    min_units: int = 1
+    max_units: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +304,22 @@ class Capabilities:
     """Strong signature: the callback's verdict may be applied; else it only triggers a look-up."""
 
 
+class LookUp(Protocol):
+    """What became of a purchase. `supplier_order_no` is the vendor's own number where we know it: some can be asked by nothing else."""
+
+    async def __call__(self, reference: str, supplier_order_no: str | None = None) -> Answer: ...
+
+
+class Cancel(Protocol):
+    """Asks the vendor to stop an order it works on.
+
+    `Refused` only when it says that the order is finally cancelled and the money is back; `Accepted` when it took the request and a look-up
+    will tell; everything else is Unknown.
+    """
+
+    async def __call__(self, reference: str, supplier_order_no: str | None = None) -> Answer: ...
+
+
 class Supplier(Protocol):
     """One connected channel. A capability the vendor lacks is None, not a method that raises."""
 
@@ -284,13 +328,28 @@ class Supplier(Protocol):
     async def place(self, purchase: Purchase) -> Answer: ...
 
     @property
-    def look_up(self) -> Callable[[str], Awaitable[Answer]] | None: ...
+    def look_up(self) -> LookUp | None: ...
+
+    @property
+    def cancel(self) -> Cancel | None: ...
 
     @property
     def balance(self) -> Callable[[], Awaitable[Wallet]] | None: ...
 
     @property
-    def products(self) -> Callable[[], Awaitable[Sequence[SupplierProduct]]] | None: ...
+    def products(self) -> Callable[[], AsyncIterator[Sequence[SupplierProduct]]] | None:
+        """`() -> pages of lines`, each held in memory alone; raises AnswerUnusable. Whole only when the last page was read."""
+        ...
+
+    @property
+    def product(self) -> Callable[[str], Awaitable[SupplierProduct | None]] | None:
+        """`(product code) -> its line as it is now`, None for a code the supplier does not know; raises AnswerUnusable."""
+        ...
+
+    @property
+    def changed_since(self) -> Callable[[datetime], AsyncIterator[Sequence[str]]] | None:
+        """`(moment) -> pages of product codes` whose price, stock or status changed since; raises AnswerUnusable."""
+        ...
 
     @property
     def look_up_number(self) -> "Callable[[str], Awaitable[NumberFacts | None]] | None":
@@ -308,12 +367,29 @@ class Supplier(Protocol):
         ...
 
     @property
-    def read_callback(self) -> Callable[[Mapping[str, str], bytes, datetime], CallbackNews] | None:
+    def read_callback(self) -> Callable[[Mapping[str, str], bytes, datetime], CallbackNews | CatalogHint] | None:
         """`(headers, body, now) -> news`, pure; raises CallbackRefused."""
         ...
 
     @property
     def callback_reply(self) -> CallbackReply: ...
+
+
+class SupplierBase:
+    """A supplier that can do nothing but sell: adapters begin here and add what their vendor has."""
+
+    capabilities: Capabilities = Capabilities()
+    look_up: LookUp | None = None
+    cancel: Cancel | None = None
+    balance: Callable[[], Awaitable[Wallet]] | None = None
+    products: Callable[[], AsyncIterator[Sequence[SupplierProduct]]] | None = None
+    product: Callable[[str], Awaitable[SupplierProduct | None]] | None = None
+    changed_since: Callable[[datetime], AsyncIterator[Sequence[str]]] | None = None
+    look_up_number: Callable[[str], Awaitable[NumberFacts | None]] | None = None
+    statement: Callable[[date], AsyncIterator[Sequence[StatementLine]]] | None = None
+    statement_terms: StatementTerms | None = None
+    read_callback: Callable[[Mapping[str, str], bytes, datetime], CallbackNews | CatalogHint] | None = None
+    callback_reply: CallbackReply = CallbackReply(200, b"success", "text/plain")
 
 
 @runtime_checkable
@@ -351,3 +427,7 @@ class Adapter:
     connect: Callable[[Any, Send], Supplier]
     simulated: bool = False
     """It sells nothing: channels of the live environment are never connected with it."""
+    title: str = ""
+    """The vendor's own name, as the operator's desk shows it."""
+    folder: Path | None = None
+    """Where its README and `examples/` stand, for adapters that are no package of their own."""

@@ -15,6 +15,7 @@ class Lane(StrEnum):
     LOOK_UP = "look_up"  # ref: attempt; ask what became of it
     CALLBACK = "callback"  # ref: supplier callback; apply what a supplier told us
     WEBHOOK = "webhook"  # ref: delivery; tell a merchant
+    DOOR = "door"  # ref: delivery; tell a merchant in the format of its door
     BATCH = "batch"  # ref: batch; read, validate and place a merchant's rows
     UPKEEP = "upkeep"  # the house's own chores
 

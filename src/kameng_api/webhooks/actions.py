@@ -247,6 +247,8 @@ _XIDS = f"SELECT xid, type = '{PING}' AS is_ping FROM events WHERE xid >= $1 AND
 # A new id keeps the event's milliseconds in front, so that deliveries sort by age; the rest is random.
 _NEW_ID = "(left(e.event_id::text, 13) || substr(gen_random_uuid()::text, 14))::uuid"
 
+_DOOR_EVENTS = str(rules.DOOR_EVENTS)
+
 # Bodies come along for whoever will send them at once.
 _FAN_OUT = f"""
 WITH moved AS (
@@ -260,7 +262,7 @@ FROM events e CROSS JOIN LATERAL (
   WHERE w.book_id = e.book_id AND w.deleted_at IS NULL AND w.created_at <= e.created_at
     AND e.type NOT IN ('{PING}', '{SAMPLE}') AND (w.event_types = '{{}}' OR e.type = ANY (w.event_types))
   UNION ALL
-  SELECT NULL, e.notify_url, 'pending' WHERE e.notify_url IS NOT NULL
+  SELECT NULL, e.notify_url, 'pending' WHERE e.notify_url IS NOT NULL AND (e.notify_url NOT LIKE '{rules.DOOR_RECEIVER}%' OR e.type IN {_DOOR_EVENTS})
 ) r
 WHERE e.xid >= $1 AND e.xid < $2
 RETURNING book_id, delivery_id, event_id, endpoint_id, notify_url, state, attempts
@@ -318,6 +320,10 @@ async def fan_out(tx: Tx, limit: int, taker: Taker | None = None) -> FannedOut:
     made = await fetch(tx, _FAN_OUT, mark["upto_xid"], upto, mark["book_range"], room > 0)
     due = [r for r in made if r["state"] == State.PENDING]
     round_ = FannedOut(sum(1 for xid in xids if xid < upto), mark["now"])
+    theirs = [r for r in due if rules.lane_of(r["notify_url"]) is Lane.DOOR]
+    if theirs:
+        due = [r for r in due if rules.lane_of(r["notify_url"]) is Lane.WEBHOOK]
+        await tasks.make_new_due(tx, [Due(r["book_id"], Lane.DOOR, r["delivery_id"]) for r in theirs])
     if taker is not None and room and due:
         mine, due = due[:room], due[room:]
         round_.taken = await _take(tx, taker, mine)
@@ -386,6 +392,8 @@ WHERE book_id = $1 AND endpoint_id = $2 AND state IN ('given_up', 'held')
 ORDER BY delivery_id LIMIT $5
 """
 
+_RECEIVERS = "SELECT delivery_id, notify_url FROM webhook_deliveries WHERE book_id = $1 AND delivery_id = ANY ($2::uuid[])"
+
 _START_ANEW = """
 UPDATE webhook_deliveries SET state = 'pending', attempts = 0 WHERE book_id = $1 AND delivery_id = ANY ($2::uuid[])
 """
@@ -450,7 +458,8 @@ async def replay_missing(
 
 async def _start_anew(tx: Tx, book_id: int, delivery_ids: Sequence[UUID]) -> None:
     # The task before the delivery, as the job takes them, or the two would wait for each other.
-    await tasks.make_due(tx, [Due(book_id, Lane.WEBHOOK, d) for d in delivery_ids])
+    rows = await fetch(tx, _RECEIVERS, book_id, list(delivery_ids))
+    await tasks.make_due(tx, [Due(book_id, rules.lane_of(r["notify_url"]), r["delivery_id"]) for r in rows])
     await execute(tx, _START_ANEW, book_id, list(delivery_ids))
 
 

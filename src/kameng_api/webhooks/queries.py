@@ -153,12 +153,13 @@ class LoggedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which deliveries of a book; None does not matter. `events`: only those of these events."""
+    """Which deliveries of a book; None does not matter. `events`: only those of these events; `receiver`: how the notify_url begins."""
 
     endpoint_id: UUID | None = None
     state: str | None = None
     event_type: str | None = None
     events: tuple[UUID, ...] | None = None
+    receiver: str | None = None
 
 
 _LOG = f"""
@@ -169,7 +170,7 @@ SELECT d.delivery_id, d.event_id, d.endpoint_id, d.notify_url,
 FROM webhook_deliveries d LEFT JOIN events e ON e.book_id = d.book_id AND e.event_id = d.event_id
 WHERE d.book_id = $1 AND ($2::uuid IS NULL OR d.endpoint_id = $2)
   AND ($3::uuid IS NULL OR d.delivery_id < $3) AND ($4::text IS NULL OR d.state = $4) AND ($5::text IS NULL OR e.type = $5)
-  {{events}}
+  AND ($7::text IS NULL OR starts_with(d.notify_url, $7)) {{events}}
 ORDER BY d.delivery_id DESC LIMIT $6
 """
 
@@ -181,11 +182,11 @@ WHERE book_id = $1 AND delivery_id = ANY ($2::uuid[]) ORDER BY delivery_id, atte
 
 async def list_deliveries(tx: Tx, book_id: int, wanted: Wanted, *, before: UUID | None = None, limit: int) -> list[LoggedDelivery]:
     """Newest first, those below delivery `before`, each with its attempts."""
-    values = [book_id, wanted.endpoint_id, before, wanted.state, wanted.event_type, limit]
+    values = [book_id, wanted.endpoint_id, before, wanted.state, wanted.event_type, limit, wanted.receiver]
     if wanted.events is None:
         rows = await fetch(tx, _LOG.format(events=""), *values)
     else:
-        rows = await fetch(tx, _LOG.format(events="AND d.event_id = ANY ($7::uuid[])"), *values, list(wanted.events))
+        rows = await fetch(tx, _LOG.format(events="AND d.event_id = ANY ($8::uuid[])"), *values, list(wanted.events))
     attempts: dict[UUID, list[Attempt]] = {r["delivery_id"]: [] for r in rows}
     for r in await fetch(tx, _ATTEMPTS, book_id, list(attempts)):
         attempts[r["delivery_id"]].append(Attempt(r["at"], r["took_ms"], r["http_status"], r["trouble"]))

@@ -7,6 +7,8 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Final
 
+from kameng_api.tasks.rules import Lane
+
 MAX_ENDPOINTS: Final = 16
 SECRET_OVERLAP: Final = timedelta(hours=24)
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -36,6 +38,12 @@ DISABLE_AFTER: Final = timedelta(days=5)
 DISABLE_FAILURES: Final = 20
 
 
+DOOR_RECEIVER: Final = "door:"
+"""A `notify_url` that begins with it is no URL: a door tells the merchant, in its own format (lane `door`, see `orders.foreign`)."""
+DOOR_EVENTS: Final = ("order.succeeded", "order.partially_succeeded", "order.failed", "order.cancelled", "order.refunded")
+"""What doors tell: that an order has ended, and what became of its money after that."""
+
+
 class State(StrEnum):
     """Where one event stands with one receiver."""
 
@@ -54,6 +62,7 @@ class Trouble(StrEnum):
     BROKEN_OFF = "broken_off"  # the connection ended before an answer
     REDIRECTED = "redirected"  # 3xx is not followed
     NOT_2XX = "not_2xx"
+    NOT_ACKNOWLEDGED = "not_acknowledged"  # a door's callback was answered, but not with its acknowledgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +134,11 @@ def should_disable(failures: int, first_failure_at: datetime | None, now: dateti
     """Five days without success and at least 20 failures. Days count from the first failure since the last success: an
     endpoint that had nothing to receive for a week has not failed for a week."""
     return failures >= DISABLE_FAILURES and first_failure_at is not None and now - first_failure_at >= DISABLE_AFTER
+
+
+def lane_of(notify_url: str | None) -> Lane:
+    """Which lane a delivery waits in."""
+    return Lane.DOOR if notify_url is not None and notify_url.startswith(DOOR_RECEIVER) else Lane.WEBHOOK
 
 
 def wants(event_types: Sequence[str], event_type: str) -> bool:

@@ -21,6 +21,12 @@ SELECT o.merchant_order_no AS number, o.sku, o.status, o.delivered_units, o.refu
   array_agg(a.reference) FILTER (WHERE a.reference IS NOT NULL) AS refs
 FROM orders o LEFT JOIN attempts a USING (book_id, order_id) WHERE o.merchant_order_no = ANY ($1) GROUP BY o.book_id, o.order_id
 """
+_ROUTED: Final = """
+(SELECT decided_at AS at, action AS said, channel_id, reason FROM route_decisions d JOIN orders o USING (book_id, order_id)
+  WHERE o.status IN ('accepted', 'processing') ORDER BY decided_at DESC LIMIT 3)
+UNION ALL (SELECT at, state, channel_id, reason FROM channel_transitions ORDER BY at DESC LIMIT 6)
+UNION ALL (SELECT until, 'probing until', channel_id, sku FROM route_probes)
+"""
 _TOLD_LATE: Final = """
 SELECT count(*) FROM incidents i JOIN orders o USING (book_id, order_id)
 WHERE o.merchant_order_no = ANY ($1) AND i.kind = 'late_success'
@@ -38,7 +44,8 @@ async def quiet(lane: Lane) -> None:
             await lane.hurry()
         await asyncio.sleep(0.05)
     tasks = await lane.owner.fetch("SELECT lane, state, attempts, trouble, run_at - now() AS due FROM tasks")
-    raise AssertionError(f"not quiet: {dict(row)}, {[dict(t) for t in tasks]}")
+    routed = [dict(r) for r in await lane.owner.fetch(_ROUTED)]
+    raise AssertionError(f"not quiet: {dict(row)}, {[dict(t) for t in tasks]}; what the router said: {routed}")
 
 
 async def judge(lane: Lane, told: Told, *, late: bool = False) -> None:

@@ -261,7 +261,10 @@ async def _clocks(lane: Lane, told: Told) -> None:
         INSERT INTO alarms (alarm_id, kind, severity, subject, detail, closed_at, sent_at)
         VALUES (gen_random_uuid(), 'order_stuck', 'warning', gen_random_uuid()::text, 'old', now() - interval '2 years', now())"""
     )
-    await lane.owner.execute("UPDATE channels SET wallet_low_at = CASE WHEN wallet_low_at IS NULL THEN 10::bigint ^ 15 END")
+    await lane.owner.execute(
+        """UPDATE channels SET wallet_low_at = CASE WHEN wallet_low_at IS NULL THEN 10::bigint ^ 15 END,
+        wallet_hours_left = CASE WHEN wallet_hours_left IS NULL THEN 720 END"""
+    )
 
 
 _DAYS: Final = 3

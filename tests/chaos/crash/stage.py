@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import asyncpg
 import httpx
@@ -118,6 +119,9 @@ class Receiver:
         if self.refuse.get(name, 0) > 0:
             self.refuse[name] -= 1
             return web.Response(status=500)
+        if request.content_type == "application/x-www-form-urlencoded":  # a door's callback, and its acknowledgement
+            self.told.setdefault(name, []).append(dict(parse_qsl(body.decode(), keep_blank_values=True)))
+            return web.Response(text="success")
         self.told.setdefault(name, []).append(json.loads(body))
         return web.Response(status=204)
 
@@ -219,6 +223,7 @@ class Lane:
             UPDATE statements SET making_until = making_until - interval '1 hour' WHERE ready_at IS NULL;
             UPDATE recon_files SET created_at = created_at - interval '1 hour' WHERE state = 'reading';
             UPDATE alarms SET send_after = now() WHERE sent_at IS NULL;
+            UPDATE supplier_lists SET lease_until = now() - interval '1 second' WHERE lease IS NOT NULL;
             UPDATE chores SET ran_at = ran_at - interval '1 hour'"""
         )
         await self.hurry()

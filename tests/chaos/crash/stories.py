@@ -2,6 +2,6 @@
 
 from typing import Final
 
-from tests.chaos.crash import batches, books, scenarios
+from tests.chaos.crash import batches, books, doors, lists, scenarios
 
-STORIES: Final = {story.name: story for story in (*scenarios.STORIES, *books.STORIES, *batches.STORIES)}
+STORIES: Final = {story.name: story for story in (*scenarios.STORIES, *books.STORIES, *batches.STORIES, *lists.STORIES, *doors.STORIES)}

@@ -159,7 +159,7 @@ class OfferWanted(WireModel):
 async def set_offer(desk: AtDesk, channel_id: str, sku: str, wanted: OfferWanted, response: Response) -> dict[str, Any]:
     offer = Offer(channel_id, sku, wanted.product_code, wanted.unit_cost, wanted.rate, wanted.stock, wanted.status)
     async with desk.door.db.transaction() as tx:
-        new = await actions.set_offer(tx, offer)
+        new = await actions.set_offer(tx, offer, desk.actor)
         await desk.audit(tx, "offer.set", f"channel:{channel_id}", **shapes.offer(offer))
     response.status_code = 201 if new else 200
     return shapes.offer(offer)

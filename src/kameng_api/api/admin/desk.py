@@ -131,6 +131,11 @@ def uuid_position(position: Sequence[str] | None) -> UUID | None:
     return None if position is None else UUID(position[0])
 
 
+def time_position_alone(position: Sequence[str] | None) -> datetime | None:
+    """For lists that are ordered by a time of which there is one each."""
+    return None if position is None else datetime.fromisoformat(position[0])
+
+
 def time_position(position: Sequence[str] | None) -> tuple[datetime, UUID] | None:
     """For lists that are ordered by a time and an id."""
     return None if position is None else (datetime.fromisoformat(position[0]), UUID(position[1]))

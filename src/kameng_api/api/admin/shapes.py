@@ -173,6 +173,7 @@ def offer(one: Offer) -> Shape:
         "rate": rate_or_none(one.rate_ppm),
         "stock": one.stock,
         "status": one.status,
+        "held": one.held,
     }
 
 

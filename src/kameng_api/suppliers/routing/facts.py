@@ -102,6 +102,7 @@ class Code(StrEnum):
     STOCK = "STOCK"
     BALANCE = "BALANCE"  # our prepaid wallet there would fall below its floor
     NO_QUERY = "NO_QUERY"  # too much money for a supplier that cannot be asked afterwards
+    PAPERS = "PAPERS"  # a document without which it may not be used has ended (资质过期)
     TRIED = "TRIED"  # already failed for this order
     FORCED_OPEN = "FORCED_OPEN"  # a person closed it out
     CIRCUIT_OPEN = "CIRCUIT_OPEN"  # the evidence says that it is dead, and trying it is worth less than not
@@ -211,7 +212,7 @@ class Option:
     qps: float | None = None
     """Contract: how many may be sent in a second."""
     shut: Code | None = None
-    """What it refused an order for a moment ago, as the code of the same fact: it would refuse again (`answers.GATES`)."""
+    """What it refused an order for a moment ago, as the code of the same fact: it would refuse again (`answers.GATES`); or PAPERS."""
     reading: Reading = Reading()
 
 

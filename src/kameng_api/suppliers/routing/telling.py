@@ -35,7 +35,7 @@ def tell(found: Recalled) -> str:
 
 def tell_code(code: str, option: Option, seen: Seen, found: Recalled) -> str:
     """Why the channel was not asked, beginning with "it" or "its"."""
-    if option.shut == code:
+    if option.shut == code and code != Code.PAPERS:
         return f"it refused another order a moment ago ({code})"
     teller = _TELLERS.get(code)
     return f"it is closed out ({code})" if teller is None else teller(option, seen, found)
@@ -191,6 +191,7 @@ _TELLERS: Final[dict[str, Callable[[Option, Seen, Recalled], str]]] = {
     Code.STOCK: lambda option, _seen, found: f"it has {max(option.stock or 0, 0)} left of {found.ask.units} asked for",
     Code.BALANCE: _balance,
     Code.NO_QUERY: _no_query,
+    Code.PAPERS: lambda _option, _seen, _found: "a document without which it may not be used has ended",
     Code.TRIED: lambda option, _seen, found: f"it was tried already ({found.ask.tried.get(option.channel, '')})",
     Code.FORCED_OPEN: lambda _option, _seen, _found: "it is closed out by hand",
     Code.CIRCUIT_OPEN: _circuit,

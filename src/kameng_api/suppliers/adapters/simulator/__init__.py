@@ -4,4 +4,4 @@ from kameng_api.suppliers.adapters.simulator.client import connect
 from kameng_api.suppliers.adapters.simulator.settings import SimulatorSettings
 from kameng_api.suppliers.port import Adapter
 
-ADAPTER = Adapter(name="simulator", settings=SimulatorSettings, connect=connect, simulated=True)
+ADAPTER = Adapter(name="simulator", title="Simulator", settings=SimulatorSettings, connect=connect, simulated=True)

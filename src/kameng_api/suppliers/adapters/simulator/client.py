@@ -12,8 +12,8 @@ from kameng_api.suppliers.port import (
     Answer,
     AnswerUnusable,
     CallbackNews,
-    CallbackReply,
     Capabilities,
+    CatalogHint,
     Cause,
     HttpAnswer,
     LineKind,
@@ -24,6 +24,7 @@ from kameng_api.suppliers.port import (
     StatementLine,
     StatementTerms,
     Supplier,
+    SupplierBase,
     SupplierProduct,
     Unknown,
     Wallet,
@@ -31,13 +32,14 @@ from kameng_api.suppliers.port import (
 
 _HEADERS = {"content-type": "application/json", "accept": "application/json"}
 _MOST_PAGES = 10_000
+_LINES_A_PAGE: Final = "500"
 
 
 def connect(settings: SimulatorSettings, send: Send) -> Supplier:
     return SimulatorSupplier(settings, send)
 
 
-class SimulatorSupplier:
+class SimulatorSupplier(SupplierBase):
     """One account at the simulator."""
 
     capabilities = Capabilities(
@@ -52,8 +54,8 @@ class SimulatorSupplier:
         price_version=True,
         trusted_callback=True,
     )
-    callback_reply: CallbackReply = callback.REPLY
-    statement_terms: StatementTerms | None = StatementTerms(timezone="Asia/Shanghai", lag_s=600, complete=True)
+    callback_reply = callback.REPLY
+    statement_terms = StatementTerms(timezone="Asia/Shanghai", lag_s=600, complete=True)
 
     def __init__(self, settings: SimulatorSettings, send: Send) -> None:
         self._base_url = f"{settings.base_url}/open/v2"
@@ -73,7 +75,7 @@ class SimulatorSupplier:
         outcome = mapping.at_placing(answer, purchase.reference, purchase.units)
         return Answer(outcome, answer.body, answer.status)
 
-    async def look_up(self, reference: str) -> Answer:
+    async def look_up(self, reference: str, supplier_order_no: str | None = None) -> Answer:
         """Never NotSent: that nobody could be asked says nothing about the purchase."""
         answer = await self._call("order/query", {"out_order_no": reference})
         match answer:
@@ -103,13 +105,29 @@ class SimulatorSupplier:
         except (wire.Unreadable, KeyError, TypeError) as error:
             raise AnswerUnusable("balance: unreadable") from error
 
-    async def products(self) -> Sequence[SupplierProduct]:
+    async def products(self) -> AsyncIterator[Sequence[SupplierProduct]]:
         """Raises AnswerUnusable. A ranged product's `cost` is per 1.00 of face value."""
-        found = await self._data("products", {})
+        async for lines in self._pages("products", {"limit": _LINES_A_PAGE}, "lines"):
+            try:
+                yield tuple(_product(line) for line in lines)
+            except (wire.Unreadable, KeyError, TypeError, ValueError) as error:
+                raise AnswerUnusable("products: unreadable") from error
+
+    async def product(self, product_code: str) -> SupplierProduct | None:
+        """Raises AnswerUnusable."""
+        found = await self._data("product", {"product_code": product_code}, unless="PRODUCT_NOT_FOUND")
         try:
-            return tuple(_product(line) for line in found)
+            return None if found is None else _product(found)
         except (wire.Unreadable, KeyError, TypeError, ValueError) as error:
-            raise AnswerUnusable("products: unreadable") from error
+            raise AnswerUnusable("product: unreadable") from error
+
+    async def changed_since(self, at: datetime) -> AsyncIterator[Sequence[str]]:
+        """Raises AnswerUnusable."""
+        async for changes in self._pages("changes", {"since": str(int(at.timestamp()))}, "changes"):
+            try:
+                yield tuple(str(change["product_code"]) for change in changes)
+            except (KeyError, TypeError) as error:
+                raise AnswerUnusable("changes: unreadable") from error
 
     async def look_up_number(self, number: str) -> NumberFacts | None:
         """Raises AnswerUnusable."""
@@ -123,22 +141,31 @@ class SimulatorSupplier:
 
     async def statement(self, day: date) -> AsyncIterator[Sequence[StatementLine]]:
         """Every movement of our wallet on `day` as China counts days, page by page. Raises AnswerUnusable."""
-        after = ""
-        for _ in range(_MOST_PAGES):
-            found = await self._data("statement", {"day": day.isoformat(), "after": after})
+        async for lines in self._pages("statement", {"day": day.isoformat()}, "lines"):
             try:
-                lines = [_line(line) for line in found["lines"]]
-                before, after = after, str(found["next"])
+                yield [_line(line) for line in lines]
             except (wire.Unreadable, KeyError, TypeError, ValueError) as error:
                 raise AnswerUnusable("statement: unreadable") from error
+
+    async def _pages(self, path: str, params: Mapping[str, str], name: str) -> AsyncIterator[Sequence[Any]]:
+        """What stands under `name` of each page. Raises AnswerUnusable."""
+        after = ""
+        for _ in range(_MOST_PAGES):
+            found = await self._data(path, {**params, "after": after})
+            try:
+                lines, before, after = found[name], after, str(found["next"])
+            except (KeyError, TypeError) as error:
+                raise AnswerUnusable(f"{path}: unreadable") from error
+            if not isinstance(lines, list):
+                raise AnswerUnusable(f"{path}: unreadable")
             yield lines
             if not after:
                 return
             if after == before:
                 break
-        raise AnswerUnusable("statement: no end")
+        raise AnswerUnusable(f"{path}: no end")
 
-    def read_callback(self, headers: Mapping[str, str], body: bytes, now: datetime) -> CallbackNews:
+    def read_callback(self, headers: Mapping[str, str], body: bytes, now: datetime) -> CallbackNews | CatalogHint:
         return callback.read(self._app_key, self._secret, body, now)
 
     async def _call(self, path: str, params: Mapping[str, str]) -> HttpAnswer | NotSent | Unknown:
@@ -147,7 +174,8 @@ class SimulatorSupplier:
             "POST", f"{self._base_url}/{path}", headers=_HEADERS, content=body, timeout_s=self._timeout_s
         )
 
-    async def _data(self, path: str, params: Mapping[str, str]) -> Any:
+    async def _data(self, path: str, params: Mapping[str, str], *, unless: str | None = None) -> Any:
+        """What the answer holds; None when it says `unless`. Raises AnswerUnusable."""
         answer = await self._call(path, params)
         if not isinstance(answer, HttpAnswer):
             raise AnswerUnusable(f"{path}: {answer.reason}")
@@ -155,6 +183,8 @@ class SimulatorSupplier:
             found = wire.read_object(answer.body)
         except wire.Unreadable as error:
             raise AnswerUnusable(f"{path}: HTTP {answer.status}, unreadable") from error
+        if answer.status == 200 and unless is not None and found.get("code") == unless:
+            return None
         if answer.status != 200 or found.get("code") != "OK":
             raise AnswerUnusable(f"{path}: HTTP {answer.status}, refused")
         return found.get("data")
@@ -169,7 +199,14 @@ def _product(line: Mapping[str, Any]) -> SupplierProduct:
         currency=str(line["currency"]),
         stock=int(line["stock"]) if line["stock"] else None,
         available=line["on_sale"] == "1",
+        face_value=_amount(line, "face_value"),
+        face_min=_amount(line, "face_min"),
+        face_max=_amount(line, "face_max"),
     )
+
+
+def _amount(line: Mapping[str, Any], name: str) -> int | None:
+    return wire.amount(line[name]) if line.get(name) else None
 
 
 _KINDS: Final[Mapping[str, LineKind]] = {

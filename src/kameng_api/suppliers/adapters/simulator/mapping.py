@@ -45,7 +45,7 @@ def at_placing(answer: HttpAnswer, reference: str, units: int) -> Outcome:
     try:
         found = _read(answer, also_status=429)
         code = found.get("code")
-        if answer.status == 429 or code in NOT_SENT:
+        if answer.status == 429 or (isinstance(code, str) and code in NOT_SENT):
             return _limited(answer.status, code)
         outcome = _order(found, reference)
         if isinstance(code, str) and code in REFUSALS and not isinstance(outcome, Refused):
