@@ -9,7 +9,7 @@ BENCH ?=
 ROUTING ?=
 MINUTES ?= 3
 BUG ?=
-TEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
+TEST_ARGS ?= -n 4 --dist loadfile --no-loadscope-reorder
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -40,8 +40,8 @@ bench-routing: setup ## Judge the router against its rivals: ROUTING="--quick"
 bench-routing-live: setup ## The router against real simulators over HTTP: outage, black hole, price, wallet, Redis flushed
 	$(BIN)/python -m benchmarks.routing_live
 
-chaos: setup ## Break everything under load and judge from outside: SEED=7 MINUTES=3 BUG=name
-	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(BUG),--bug $(BUG))
+chaos: setup ## Break everything under load and judge from outside: SEED=7 MINUTES=3 BUG=name VENDOR=yrapi
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(BUG),--bug $(BUG)) $(if $(VENDOR),--vendor $(VENDOR))
 
 crash-points: setup ## Kill a process before and after every durable step, in every story that passes it
 	$(BIN)/python -m tests.chaos.crash

@@ -129,9 +129,9 @@ class DoorHouse:
         async with self.db.transaction() as tx:
             return len(await queries.list_orders(tx, self.merchant.book_id, limit=1000))
 
-    def slow_placing(self) -> "Gate":
-        """From now on placing waits, decided but for the last step, until `Gate.open`."""
-        return Gate(self)
+    def slow_placing(self, holds: int = 1_000_000) -> "Gate":
+        """From now on placing waits, decided but for the last step, until `Gate.open`; only the first `holds` of them do."""
+        return Gate(self, holds)
 
     @asynccontextmanager
     async def spendable_locked(self) -> AsyncIterator[None]:
@@ -144,7 +144,8 @@ class DoorHouse:
 class Gate:
     """Holds back what this process places, after the request has come in and before it is decided."""
 
-    def __init__(self, house: DoorHouse) -> None:
+    def __init__(self, house: DoorHouse, holds: int = 1_000_000) -> None:
+        self._holds = holds
         self._orders = door_of(house.app).orders
         self._submit = self._orders.submit
         self._go = asyncio.Event()
@@ -153,7 +154,8 @@ class Gate:
 
     async def _held(self, item: Any) -> Any:
         self.waiting += 1
-        await self._go.wait()
+        if self.waiting <= self._holds:
+            await self._go.wait()
         return await self._submit(item)
 
     async def until_waiting(self, count: int = 1) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -10,12 +11,13 @@ import pytest
 import structlog
 from tests.factories.counter import Counter
 from tests.factories.shop import open_desk
-from tests.factories.workshop import judge, order_many, run_until_quiet
+from tests.factories.workshop import judge, order_many, run_until_quiet, settled
 from tests.simulator.conftest import SECRETS, Simulator
 
 from kameng_api.jobs.callbacks import apply_callbacks
 from kameng_api.jobs.desk import Desk
-from kameng_api.kit.db import execute
+from kameng_api.jobs.orders import _CONFIRM_TRIES, _UNCONFIRMED
+from kameng_api.kit.db import execute, fetch
 from kameng_api.kit.ids import new_ulid, parse_book_reference
 from kameng_api.orders.dispatch import Submission
 from kameng_api.settings import Settings
@@ -82,6 +84,53 @@ async def test_contradicting_callbacks_are_a_break_and_the_first_stands(counter:
     await _arrive(counter, submission, *(call_of(reference, "FAILED", fail_code="ORDER_REJECTED") for _ in range(3)))
     await apply_callbacks(desk, 100)
     assert ((await counter.now(order)).status, await counter.incidents(order)) == ("succeeded", ["contradiction"])
+    await counter.holds()
+
+
+def _believe_no_callback(desk: Desk) -> None:
+    """As with most vendors, whose callbacks are signed in part, or without a date."""
+    supplier = desk.connections.of(desk.catalog.current.channels["sim-a"])
+    supplier.capabilities = replace(supplier.capabilities, trusted_callback=False)
+
+
+async def test_a_hint_that_a_delivery_was_taken_back_is_asked_about(counter: Counter, desk: Desk, simulator: Simulator) -> None:
+    _believe_no_callback(desk)
+    [order] = await order_many(counter, 1)
+    await run_until_quiet(desk, counter, [order])
+    reference = (await counter.attempts(order))[0].reference
+    before = await counter.money()
+    forged = call_of(reference, "REVERSED", reversal_no="RV-FORGED", reversed_amount="97.5")
+    await arrive(counter, forged, attempt=parse_book_reference(reference))
+    assert await apply_callbacks(desk, 100) == 1
+    await settled(desk)
+    assert await counter.money() == before, "the supplier says that it stands"
+    assert await counter.tasks() == []
+
+    await simulator.call("POST", f"suppliers/sim-a/orders/{reference}/advance", {"status": "REVERSED"})
+    hints = [call_of(reference, "REVERSED", reversal_no=f"RV-{n}", reversed_amount="97.5") for n in range(3)]
+    await arrive(counter, *hints, attempt=parse_book_reference(reference))
+    assert await apply_callbacks(desk, 100) == 3
+    await settled(desk)
+    assert (await counter.now(order)).refunded == order.amount, "once, by the number that the supplier gives"
+    assert await counter.tasks() == []
+    await counter.holds()
+
+
+async def test_a_hint_that_nobody_confirms_is_asked_again_and_parked_for_a_person(counter: Counter, desk: Desk, simulator: Simulator) -> None:
+    _believe_no_callback(desk)
+    [order] = await order_many(counter, 1)
+    await run_until_quiet(desk, counter, [order])
+    reference = (await counter.attempts(order))[0].reference
+    await simulator.turn("sim-a", outage="http_503")
+    await arrive(counter, call_of(reference, "FAILED", fail_code="ORDER_REJECTED"), attempt=parse_book_reference(reference))
+    for _ in range(_CONFIRM_TRIES):
+        await counter.everything_due()
+        assert await apply_callbacks(desk, 100) == 1
+        await settled(desk)
+    async with counter.db.transaction() as tx:
+        [task] = await fetch(tx, "SELECT state, trouble FROM tasks WHERE lane = 'callback'")
+    assert (task["state"], task["trouble"]) == ("parked", _UNCONFIRMED)
+    assert (await counter.now(order)).status == "succeeded"
     await counter.holds()
 
 

@@ -12,6 +12,7 @@ from tests.factories.doors import Receiver, receiving
 from tests.factories.merchants import keyring_of
 
 from kameng_api.jobs.door_callbacks import Messenger, call_back
+from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Database, fetch
 from kameng_api.merchants import door_accounts
 from kameng_api.merchants.door_accounts import AccountTerms
@@ -219,6 +220,12 @@ async def test_an_account_that_is_off_is_not_called_and_nothing_is_lost(post: Po
     await post.ended()
     await post.round(post.hire())
     assert post.receiver.heard == [] and await post.states() == [("held", 0)]
+    desk = post.hire()
+    async with post.counter.db.transaction() as tx:
+        await door_accounts.switch(tx, post.account.account.account_id, enabled=True)
+        assert await webhooks.take_up_held(tx, post.counter.book_id, foreign.receiver(post.account.account.account_id, "")) == 1
+    assert await post.round(desk) == 1
+    assert await post.states() == [("delivered", 1)]
 
 
 async def test_a_bug_of_one_door_and_silence_stop_nobody_else(post: Post) -> None:
@@ -226,7 +233,30 @@ async def test_a_bug_of_one_door_and_silence_stop_nobody_else(post: Post) -> Non
         await post.ended(number)
     await post.round(post.hire())
     assert [h.body for h in post.receiver.heard] == [b"1001 key-for-tests PO-1 cancelled"]
-    assert sorted(await post.states()) == [("delivered", 0), ("delivered", 1), ("pending", 0)]
+    assert sorted(await post.states()) == [("delivered", 1), ("given_up", 0), ("pending", 0)]
+    async with post.counter.db.transaction() as tx:
+        alarms = await fetch(tx, "SELECT kind, severity, detail FROM alarms")
+    assert [(a["kind"], a["severity"]) for a in alarms] == [("task_parked", "warning")] and "plain" in alarms[0]["detail"]
+
+
+async def test_codes_and_secrets_that_do_not_open_stop_nobody_else(post: Post) -> None:
+    ring, post.counter.keyring = post.counter.keyring, Keyring({"lost": bytes(32)}, "lost")
+    _, submission = await post.counter.buy("PO-sealed", sku="card", notify_url=post.receiver_of())
+    await post.counter.told(submission, Delivered(1, codes=(Code("CARD-1", "1234"),)))
+    async with post.counter.db.transaction() as tx:
+        second = await door_accounts.create(
+            tx, post.counter.keyring, post.counter.merchant_id, "test", "plain", "1002", {"key": "key-for-tests"}, AccountTerms()
+        )
+    post.counter.keyring = ring
+    lost = await post.counter.order("PO-lost", notify_url=foreign.receiver(second.account.account_id, f"{post.receiver.url}/cb"))
+    async with post.counter.db.transaction() as tx:
+        await orders.cancel(tx, post.counter.keyring, *lost.key)
+    await post.ended("PO-1")
+    await post.round(post.hire())
+    assert [h.body for h in post.receiver.heard] == [b"1001 key-for-tests PO-1 cancelled"]
+    assert sorted(await post.states()) == [("delivered", 1), ("pending", 0), ("pending", 0)]
+    async with post.counter.db.transaction() as tx:
+        assert await fetch(tx, "SELECT 1 FROM code_reveals") == []
 
 
 async def test_an_account_of_another_book_writes_no_letters_here(post: Post, database: Database, settings: Settings) -> None:
@@ -246,6 +276,26 @@ async def test_addresses_inside_are_not_called(post: Post) -> None:
     await post.pass_on()
     await post.round(post.hire())
     assert await post.troubles() == ["address_refused"]
+
+
+async def test_one_dead_system_takes_no_more_than_its_share_of_the_places(post: Post) -> None:
+    hanging = asyncio.Event()
+    take = post.receiver.take
+
+    async def never(request: web.Request) -> web.Response:
+        await hanging.wait()
+        return await take(request)
+
+    post.receiver.take = never  # type: ignore[method-assign]
+    for n in range(40):
+        await post.ended(f"PO-{n}")
+    desk = post.hire()
+    await post.counter.everything_due()
+    assert await call_back(desk, 100) == 40
+    assert len(desk.messenger._waiting) + desk.messenger._in_flight.total() == 20
+    hanging.set()
+    await desk.messenger.drain()
+    assert len(await post.due_in_s()) == 20 and await post.states() and not desk.messenger._waiting
 
 
 async def test_one_dead_system_does_not_hold_up_the_others(post: Post) -> None:

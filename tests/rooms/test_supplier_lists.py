@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from tests.factories.merchants import keyring_of
@@ -16,6 +17,7 @@ from kameng_api.kit.db import Database, Tx, fetch
 from kameng_api.settings import Settings
 from kameng_api.suppliers.listings import actions, queries, wishes
 from kameng_api.suppliers.listings.actions import Reading
+from kameng_api.suppliers.listings.queries import ReviewFilter
 from kameng_api.suppliers.listings.rules import ListTerms
 from kameng_api.suppliers.port import SupplierProduct, WantedField
 
@@ -91,8 +93,8 @@ async def test_the_bits_of_a_reading_find_what_it_lacked(shop: Database) -> None
                 seen[number >> 3] |= 1 << (number & 7)
         assert await queries.count_missing(tx, "one", bytes(seen)) == (40, 3)
         first = await queries.list_missing(tx, "one", bytes(seen), after=-1, limit=2)
-        rest = await queries.list_missing(tx, "one", bytes(seen), after=first[-1][0], limit=2)
-    assert [number for number, _, _ in first + rest] == [3, 17, 39]
+        rest = await queries.list_missing(tx, "one", bytes(seen), after=first[-1].number, limit=2)
+    assert [one.number for one in first + rest] == [3, 17, 39]
 
 
 async def test_more_hints_than_can_be_followed_make_the_whole_list_due(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,3 +117,53 @@ async def test_a_hint_said_again_while_it_was_followed_is_followed_again(shop: D
     async with shop.transaction() as tx:
         await wishes.drop_hints(tx, "one", followed)
         assert len(await wishes.list_hints(tx, "one", 10)) == 1
+
+
+async def test_what_an_operator_touched_while_a_page_was_taken_is_judged_as_he_left_it(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    applied = listed.apply_listed
+    touched: list[bool] = []
+
+    async def touch_first(*args: Any) -> set[str]:
+        if not touched:
+            touched.append(True)
+            async with shop.transaction() as other:
+                await catalog.set_offer(other, Offer("one", "sku", "code", 9_0000, stock=2), "olga")
+        return await applied(*args)
+
+    async with shop.transaction() as tx:
+        reading = await _begin(tx)
+        await actions.take_page(tx, reading, [LINE], NOW)
+    monkeypatch.setattr(listed, "apply_listed", touch_first)
+    async with shop.transaction() as tx:
+        await actions.take_page(tx, reading, [replace(LINE, cost=13_0000, stock=1)], NOW)
+    async with shop.transaction() as tx:
+        assert [(o.held, o.unit_cost, o.stock) for o in await catalog_queries.list_offers(tx, sku="sku")] == [("margin", 9_0000, 1)]
+        assert [r.kind for r in await queries.list_reviews(tx, ReviewFilter(sku="sku"))] == ["below_cost"]
+
+
+@pytest.mark.parametrize(("change", "held", "kind"), [({"face_value": 5_0000}, "changed", "changed"), ({"cost": 13_0000}, "margin", "below_cost")])
+async def test_a_hold_outlives_its_line_s_absence_and_so_does_its_question(shop: Database, change: dict[str, Any], held: str, kind: str) -> None:
+    whole = replace(LINE, face_value=10_0000)
+    odd = replace(whole, **change)
+    async with shop.transaction() as tx:
+        reading = await _begin(tx)
+        await actions.take_page(tx, reading, [whole], NOW)
+        await actions.take_page(tx, reading, [odd], NOW)
+        await actions.take_gone(tx, reading, ["code"])
+        assert sorted(r.kind for r in await queries.list_reviews(tx, ReviewFilter(sku="sku"))) == sorted([kind, "gone"])
+        await actions.take_page(tx, reading, [odd], NOW)
+        assert [(o.held, o.unit_cost) for o in await catalog_queries.list_offers(tx, sku="sku")] == [(held, 9_0000)]
+        assert [r.kind for r in await queries.list_reviews(tx, ReviewFilter(sku="sku"))] == [kind]
+
+
+async def test_an_offer_that_is_enabled_again_at_a_cost_of_the_past_is_held(shop: Database) -> None:
+    async with shop.transaction() as tx:
+        reading = await _begin(tx)
+        await actions.take_page(tx, reading, [LINE], NOW)
+        await catalog.set_offer(tx, Offer("one", "sku", "code", 9_0000, status="disabled"), "olga")
+        await actions.take_page(tx, reading, [replace(LINE, cost=13_0000)], NOW)
+        await catalog.set_offer(tx, Offer("one", "sku", "code", 9_0000), "olga")
+        await actions.take_page(tx, reading, [replace(LINE, cost=13_0000)], NOW)
+        assert [o.held for o in await catalog_queries.list_offers(tx, sku="sku")] == ["margin"]
+        raised = await fetch(tx, "SELECT 1 FROM alarms WHERE kind = 'margin_guard' AND closed_at IS NULL")
+    assert len(raised) == 1

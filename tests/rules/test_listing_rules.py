@@ -90,10 +90,21 @@ def test_a_hold_for_the_margin_is_not_lifted_by_the_cost_it_was_made_for() -> No
     assert decide(same, before=same, offer=replace(dear, floor=100_0000)).now == OfferNow("sku", None, None, None), "somebody pays more now"
 
 
-def test_what_an_operator_set_against_the_list_is_asked_and_goes_on_being_sold() -> None:
+def test_what_an_operator_set_against_the_list_is_asked_and_goes_on_being_sold_while_a_price_covers_it() -> None:
     for before in (None, line(cost=120_0000)):
-        verdict = decide(line(cost=120_0000), before=before)
-        assert verdict.now is None and kinds(verdict) == [Kind.BELOW_COST] and not verdict.findings[0].urgent
+        verdict = decide(line(cost=120_0000), before=before, offer=sold(floor=130_0000))
+        assert verdict.now is None and kinds(verdict) == [Kind.PRICE_UP] and not verdict.findings[0].urgent
+
+
+def test_a_cost_above_what_somebody_pays_is_held_whenever_it_rose() -> None:
+    dear = line(cost=120_0000)
+    for before in (None, dear, LINE):  # never read, taken note of while the offer was disabled, risen just now
+        verdict = decide(dear, before=before)
+        assert verdict.now == OfferNow("sku", None, None, "margin")
+        assert [(f.kind, f.urgent) for f in verdict.findings] == [(Kind.BELOW_COST, True)]
+    assert decide(dear, before=dear, offer=sold(held="price")).now == OfferNow("sku", None, None, "margin"), "the price has been lowered since"
+    assert decide(dear, before=dear, offer=sold(allow_below_cost=True)).now is None
+    assert decide(dear, before=dear, offer=sold(unit_cost=120_0000)) == Verdict(None, (), confirmed=True), "a person agreed to it"
 
 
 def test_what_is_off_sale_has_none_and_comes_back() -> None:
@@ -132,6 +143,23 @@ def test_a_line_that_is_gone_closes_its_offer_and_one_that_is_back_opens_it() ->
     verdict = rules.decide_gone(LINE, SOLD)
     assert verdict.now == OfferNow("sku", None, None, "gone") and kinds(verdict) == [Kind.GONE]
     assert decide(LINE, offer=sold(held="gone")).now == OfferNow("sku", None, None, None)
+
+
+@pytest.mark.parametrize("held", ["changed", "currency", "price", "margin"])
+def test_a_line_that_is_gone_and_back_lifts_no_other_hold(held: str) -> None:
+    verdict = rules.decide_gone(LINE, sold(held=held))
+    assert kinds(verdict) == [Kind.GONE] and (verdict.now is None or verdict.now.held == held)
+
+
+def test_what_comes_back_is_judged_anew_by_the_price_it_has_now() -> None:
+    back = line(cost=120_0000)
+    for floor, held in ((102_0000, "margin"), (130_0000, "price")):
+        verdict = rules.decide(TERMS, Known(0, back, True), back, sold(held="gone", floor=floor))
+        assert verdict.now == OfferNow("sku", None, None, held) and verdict.findings[0].urgent
+    cheap = line(cost=50_0000)
+    verdict = rules.decide(TERMS, Known(0, cheap, True), cheap, sold(held="gone"))
+    assert verdict.now == OfferNow("sku", None, None, None)
+    assert [(f.kind, f.urgent) for f in verdict.findings] == [(Kind.PRICE_DOWN, False)], "what holds nothing is not pressed upon a person again"
 
 
 def test_a_disabled_offer_is_left_alone() -> None:
@@ -213,6 +241,9 @@ def test_a_range_must_hold_the_skus_range() -> None:
         (Kind.PRICE_DOWN, "reject", sold(unit_cost=120_0000), None),
         (Kind.GONE, "approve", sold(held="gone"), Step(disable=True)),
         (Kind.GONE, "reject", sold(held="gone"), Step()),
+        (Kind.GONE, "approve", sold(held="changed"), Step(disable=True)),
+        (Kind.GONE, "reject", sold(held="changed"), None),
+        (Kind.GONE, "approve", sold(), None),
         (Kind.CHANGED, "approve", sold(held="changed"), Step()),
         (Kind.CHANGED, "reject", sold(held="changed"), Step(disable=True)),
         (Kind.CHANGED, "approve", sold(), None),
@@ -231,6 +262,25 @@ def test_what_moved_on_meanwhile_is_not_approved() -> None:
 def test_an_offer_stays_held_for_what_is_still_open() -> None:
     assert rules.settle(Kind.CHANGED, "approve", "x", LINE, sold(held="changed"), {Kind.CHANGED, Kind.PRICE_UP}) == Step(held="price")
     assert rules.settle(Kind.PRICE_UP, "approve", "975000", LINE, sold(held="changed"), {Kind.CHANGED}) == Step(97_5000, "changed")
+
+
+def test_of_several_open_questions_the_strongest_holds_on() -> None:
+    margin = {Kind.GONE, Kind.PRICE_UP, Kind.BELOW_COST}
+    assert rules.settle(Kind.CHANGED, "approve", "x", LINE, sold(held="changed"), {Kind.CHANGED, *margin}) == Step(held="margin")
+    assert rules.settle(Kind.BELOW_COST, "approve", "975000", LINE, sold(held="margin"), margin) == Step(97_5000, "gone"), "the cost is settled"
+
+
+def test_what_a_list_does_not_tell_stays_as_the_line_alone_told_it() -> None:
+    zone = (WantedField("zone", "区服"),)
+    known = line(fields=zone, stock=0, min_units=2, max_units=9)
+    bare = line(cost=98_0000, name="话费")
+    assert rules.fill_in(frozenset(), known, bare) == line(cost=98_0000, name="话费", fields=zone, stock=0, min_units=2, max_units=9)
+    assert rules.fill_in(frozenset({"fields", "stock", "units"}), known, bare) == bare
+    full = line(fields=(), stock=7, max_units=1)
+    assert rules.fill_in(frozenset(), known, full) == line(fields=zone, stock=7, max_units=1), "what it tells counts"
+    card = line(product_type="card", fields=())
+    assert rules.fill_in(frozenset(), known, card).fields == (), "of another kind nothing is known"
+    assert rules.told_by([bare]) == set() and rules.told_by([bare, full]) == {"stock"} and rules.told_by([known]) == {"fields", "stock", "units"}
 
 
 def test_terms_are_bounded_and_read_back() -> None:

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from kameng_api.catalog.rules import Channel, Offer, Product, Snapshot
 from kameng_api.orders.route_facts import options_of
-from kameng_api.suppliers.desk import forms, probes, rules
+from kameng_api.suppliers.desk import addresses, forms, probes, rules
 from kameng_api.suppliers.desk.probes import Found
 from kameng_api.suppliers.desk.rules import Document, Person, Standing
 from kameng_api.suppliers.port import Adapter, HttpAnswer
@@ -216,3 +216,52 @@ def test_a_vendor_that_writes_gbk_is_understood() -> None:
 def test_every_finding_has_its_sentence_in_both_languages() -> None:
     assert set(probes.MEANING) == set(Found)
     assert all(one.en and re.search(r"[\u4e00-\u9fff]", one.zh) for one in probes.MEANING.values())
+
+
+# ---- where settings lead
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254", "https://169.254.0.23:8080/x", "http://2852039166", "http://0xa9fea9fe", "http://0251.0376.0251.0376", "http://169.254.43518",
+        "http://[::ffff:169.254.169.254]", "http://[64:ff9b::a9fe:a9fe]", "http://[2002:a9fe:a9fe::1]", "http://[fe80::1]", "http://[fd00:ec2::254]",
+        "HTTP://vendor.example@169.254.169.254", "http://metadata.google.internal.", "http://METADATA.tencentyun.com", "http://100.100.100.200",
+    ],
+)  # fmt: skip
+def test_link_local_and_metadata_addresses_are_no_suppliers_however_spelt(url: str) -> None:
+    for settings in ({"base_url": "https://vendor.example", "query_url": url}, {"more": {"urls": ["https://a.example", url]}}):
+        [wrong] = addresses.check_addresses(settings)
+        assert wrong.code == "not_allowed" and wrong.pointer in ("/settings/query_url", "/settings/more/urls/1")
+
+
+def test_private_and_public_addresses_are_suppliers() -> None:
+    for host in (
+        "127.0.0.1:9", "localhost", "10.0.0.7", "192.168.1.1", "[::1]:8080", "[fd00::7]", "vendor.example", "169.253.0.1", "supplier.internal",
+    ):  # fmt: skip
+        assert addresses.check_addresses({"base_url": f"http://{host}", "note": "169.254.169.254"}) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "moved"),
+    [
+        ("https://vendor.example", False),
+        ("https://VENDOR.example:443/other", False),
+        ("https://mine.example", True),
+        ("http://vendor.example", True),
+        ("https://vendor.example:8443", True),
+        ("https://vendor.example@mine.example", True),
+        ("https://x@vendor.example", True),
+        ("https://vendor.example.", True),
+        ("https://[vendor.example", True),
+    ],
+)
+def test_secrets_are_kept_for_the_address_they_were_given_for(url: str, moved: bool) -> None:
+    old = {"base_url": "https://vendor.example", "key": "one", "webhook_secret": "two", "private_key": None}
+    secrets = {"key", "webhook_secret", "private_key"}
+    found = addresses.check_kept_secrets(old, {**old, "base_url": url}, {"base_url", "key"}, secrets)
+    assert [one.pointer for one in found] == (["/settings/webhook_secret"] if moved else [])
+    assert addresses.check_kept_secrets(old, {**old, "base_url": url}, {"base_url", "key", "webhook_secret"}, secrets) == []
+    assert [one.pointer for one in addresses.check_kept_secrets(old, {**old, "auth_url": url}, {"auth_url"}, secrets)] == [
+        "/settings/key", "/settings/webhook_secret",
+    ], "an address that was not there before"  # fmt: skip

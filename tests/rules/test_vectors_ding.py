@@ -1,11 +1,14 @@
 """Ding's requests byte for byte, and its published tables against ours. Sources: swagger V1, help pages, live observations of 2026-09-07."""
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
 from kameng_api.suppliers.adapters.ding import mapping, wire
-from kameng_api.suppliers.port import Cause, HttpAnswer, NotSent, Purchase, Refused, Unknown
+from kameng_api.suppliers.adapters.ding.client import DingSupplier
+from kameng_api.suppliers.adapters.ding.settings import DingSettings
+from kameng_api.suppliers.port import Cause, Delivered, HttpAnswer, NotSent, Purchase, Refused, Unknown
 
 
 def purchase(**more: object) -> Purchase:
@@ -57,9 +60,9 @@ def said(status: int, result: int, code: str, context: str) -> HttpAnswer:
 )
 def test_the_uat_numbers_mean_what_the_help_page_says(suffix: str, code: str, context: str, result: int, wanted: type[object]) -> None:
     for status in (200, 500):
-        assert isinstance(mapping.at_placing(said(status, result, code, context), "R1", cards=False), wanted), suffix
-    assert isinstance(mapping.at_placing(said(502, result, code, context), "R1", cards=False), Unknown)
-    assert isinstance(mapping.at_placing(said(200, 1, code, context), "R1", cards=False), Unknown)
+        assert isinstance(mapping.at_placing(said(status, result, code, context), "R1", "USD", cards=False), wanted), suffix
+    assert isinstance(mapping.at_placing(said(502, result, code, context), "R1", "USD", cards=False), Unknown)
+    assert isinstance(mapping.at_placing(said(200, 1, code, context), "R1", "USD", cards=False), Unknown)
 
 
 def test_a_wrong_key_reached_nobody_and_a_throttle_is_busy() -> None:
@@ -71,3 +74,33 @@ def test_a_value_is_named_where_the_product_has_a_range_and_never_above_what_we_
     for wrong in (purchase(face_value=14_5000), purchase(product_code="X-range"), purchase(max_cost=14_4999), purchase(units=2)):
         with pytest.raises(wire.Unreadable):
             wire.order_body(wrong, "")
+
+
+async def test_what_is_not_in_our_accounts_currency_is_not_sent() -> None:
+    asked: list[str] = []
+
+    async def send(
+        method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes = b"", timeout_s: float = 30.0
+    ) -> HttpAnswer | NotSent | Unknown:
+        asked.append(url)
+        return Unknown("silence")
+
+    for ours, theirs in (("USD", "CNY"), ("EUR", "USD")):
+        supplier = DingSupplier(DingSettings.model_validate({"api_key": "key-example", "currency": ours, "country_code": "86"}), send)
+        outcome = (await supplier.place(purchase(currency=theirs))).outcome
+        assert isinstance(outcome, NotSent) and outcome.cause is Cause.OURS and asked == []
+        assert (await supplier.place(purchase(currency=ours))).outcome == Unknown("silence")
+        assert asked.pop()
+
+
+@pytest.mark.parametrize(("told", "cost"), [("USD", 14_5000), ("EUR", None), (None, None)])
+def test_a_cost_in_another_currency_is_no_cost(told: str | None, cost: int | None) -> None:
+    reference = purchase().reference
+    record = {
+        "TransferId": {"TransferRef": "1", "DistributorRef": reference},
+        "ProcessingState": "Complete",
+        "Price": {"SendValue": 14.5, "SendCurrencyIso": told},
+    }
+    body = json.dumps({"ResultCode": 1, "ErrorCodes": [], "TransferRecord": record}).encode()
+    found = mapping.at_placing(HttpAnswer(200, {"content-type": "application/json"}, body), reference, "USD", cards=False)
+    assert isinstance(found, Delivered) and found.cost == cost

@@ -1,11 +1,14 @@
 """DT One's requests byte for byte, and its published tables against ours. Sources: RFC 7617, DVS OpenAPI 1.23.0."""
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
 from kameng_api.suppliers.adapters.dtone import mapping, wire
-from kameng_api.suppliers.port import Purchase, RefusalReason, Scope
+from kameng_api.suppliers.adapters.dtone.client import DtoneSupplier
+from kameng_api.suppliers.adapters.dtone.settings import DtoneSettings
+from kameng_api.suppliers.port import Cause, HttpAnswer, NotSent, Purchase, RefusalReason, Scope, Unknown
 
 
 def purchase(**more: object) -> Purchase:
@@ -89,3 +92,21 @@ def test_a_value_is_named_where_the_product_has_a_range_and_nowhere_else() -> No
         with pytest.raises(wire.Unreadable):
             wire.order_body(wrong, "86")
     assert b"credit_party_identifier" not in wire.order_body(purchase(product_code="1236", product_type="card", target=None), "86")
+
+
+async def test_what_is_not_in_our_accounts_currency_is_not_sent() -> None:
+    asked: list[str] = []
+
+    async def send(
+        method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes = b"", timeout_s: float = 30.0
+    ) -> HttpAnswer | NotSent | Unknown:
+        asked.append(url)
+        return Unknown("silence")
+
+    keys = {"api_key": "key-example", "api_secret": "secret-example-0123", "callback_user": "user", "callback_password": "password-example"}
+    for ours, theirs in (("USD", "CNY"), ("EUR", "USD")):
+        supplier = DtoneSupplier(DtoneSettings.model_validate({**keys, "currency": ours, "country_code": "86"}), send)
+        outcome = (await supplier.place(purchase(currency=theirs))).outcome
+        assert isinstance(outcome, NotSent) and outcome.cause is Cause.OURS and asked == []
+        assert (await supplier.place(purchase(currency=ours))).outcome == Unknown("silence")
+        assert asked.pop()

@@ -1,10 +1,17 @@
 """The merchant contract's own vectors, byte for byte, by the code with which this house buys from another one."""
 
 import base64
+import json
+from collections.abc import Mapping
+from datetime import date
+
+import pytest
 
 from kameng_api.kit.signing import sign_webhook
 from kameng_api.suppliers.adapters.kameng import wire
-from kameng_api.suppliers.port import Code, Purchase
+from kameng_api.suppliers.adapters.kameng.client import KamengSupplier
+from kameng_api.suppliers.adapters.kameng.settings import KamengSettings
+from kameng_api.suppliers.port import Code, HttpAnswer, NotSent, Purchase, Unknown
 
 SECRET, KEY_ID = "sk_test_8Zc0m0bqf3oQm9m1m8m2dX2jv8bK1v3pJt6yW5rT4uA", "ak_test_01JD0000000000000000000001"
 BODY = b'{"merchant_order_no":"PO-20261122-0001","sku":"mobile-cn-100","quantity":1,"target":"13800138000"}'
@@ -58,3 +65,39 @@ def test_the_webhooks_vector() -> None:
     secret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
     found = sign_webhook([secret], "evt_01JD0000000000000000000042", 1795350300, body)
     assert found == "v1,u7WxpLHC7vauWnLoChnLtU4jtPR7+LWC51IZgjPgj9A="
+
+
+@pytest.mark.parametrize(
+    ("amounts", "status", "numbers"),
+    [
+        (["30.0000", "68.5000"], 200, ["txn_0", "txn_1"]),  # two parts that make up the whole, and are two all the same
+        (["98.5000"], 200, ["ord_01JD0000000000000000000009-refunded"]),
+        (["98.5000"], 404, ["txn_0"]),
+    ],
+)
+async def test_parts_paid_back_have_a_number_each_and_all_of_it_has_the_orders(
+    amounts: list[str], status: int, numbers: list[str]
+) -> None:
+    """One number for all of them would hide the second part, and a whole that follows a part, as something already known."""
+    order_id = "ord_01JD0000000000000000000009"
+    asked: list[str] = []
+    common = {"type": "refund", "time": "2026-11-21T03:00:00.000Z", "order_id": order_id, "merchant_order_no": "T1", "balance_after": "1.0000"}
+    day = {"currency": "CNY", "movements": [{**common, "id": f"txn_{n}", "amount": amount} for n, amount in enumerate(amounts)]}
+    order: dict[str, object] = {"object": "order", "id": order_id, "unit_price": "98.5000", "delivered_quantity": 1}
+    if status == 404:
+        order = {"code": "not_found", "status": 404, "charged": "no"}
+
+    async def send(
+        method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes = b"", timeout_s: float = 30.0
+    ) -> HttpAnswer | NotSent | Unknown:
+        asked.append(url)
+        if "/statements/" in url:
+            return HttpAnswer(200, {"content-type": "application/json"}, json.dumps(day).encode())
+        kind = "application/json" if status == 200 else "application/problem+json"
+        return HttpAnswer(status, {"content-type": kind}, json.dumps(order).encode())
+
+    keys = {"key_id": KEY_ID, "secret": SECRET, "delivery_key": "0123456789abcdef" * 2, "webhook_secret": "whsec_AAECAwQFBgcICQoLDA0ODw=="}
+    supplier = KamengSupplier(KamengSettings.model_validate({"base_url": "https://hub.example", **keys}), send)
+    [page] = [page async for page in supplier.statement(date(2026, 11, 21))]
+    assert [line.external_id for line in page] == numbers
+    assert [url.partition("/v1/")[2] for url in asked] == ["statements/2026-11-21", f"orders/{order_id}"], "an order is asked about once"

@@ -3,15 +3,21 @@
 import asyncio
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 import pytest
 
 from kameng_api.kit.http import send_before
 from kameng_api.kit.ids import book_reference, new_ulid
 from kameng_api.suppliers.adapters.reloadly import mapping, wire
+from kameng_api.suppliers.adapters.reloadly.client import ReloadlySupplier
+from kameng_api.suppliers.adapters.reloadly.settings import ReloadlySettings
 from kameng_api.suppliers.adapters.reloadly.token import Token
-from kameng_api.suppliers.port import HttpAnswer, NotSent, Purchase, RefusalReason, Scope, Unknown
+from kameng_api.suppliers.port import Accepted, Cause, Delivered, HttpAnswer, NotFound, NotSent, Purchase, RefusalReason, Scope, Unknown
 
 REFERENCE = "101JD0000000000000000000001"
 
@@ -45,9 +51,9 @@ def test_windows_are_wider_by_a_day_and_a_half() -> None:
     at = datetime(2026, 11, 22, 1, 42, tzinfo=UTC)
     assert wire.window(at, at) == {"startDate": "2026-11-20 13:42:00", "endDate": "2026-11-23 13:42:00"}
     now = datetime.now(UTC)
-    made = wire.placed_at(book_reference(7, new_ulid()), now)
+    made = wire.ordered_at(book_reference(7, new_ulid()), now)
     assert made is not None and abs((made - now).total_seconds()) < 5
-    assert wire.placed_at("Z9" * 20, at) is None and wire.placed_at("", at) is None and wire.placed_at("7" * 26, at) is None
+    assert wire.ordered_at("Z9" * 20, at) is None and wire.ordered_at("", at) is None and wire.ordered_at("7" * 26, at) is None
 
 
 def test_costs_are_exact_and_rounded_against_us() -> None:
@@ -159,3 +165,58 @@ async def test_without_a_token_nothing_is_sent_and_nobody_asks_again_at_once(ans
     for _ in range(3):
         assert isinstance(await token.get(), NotSent)
     assert len(send.leases) == 1
+
+
+# ---- the account: its window and its currency
+
+
+@dataclass
+class Vendor:
+    """Gives a token, then the same answer to everything, and remembers what it was asked."""
+
+    body: bytes
+    asked: list[str] = field(default_factory=list)
+
+    async def __call__(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes = b"", timeout_s: float = 30.0
+    ) -> HttpAnswer | NotSent | Unknown:
+        if url.endswith("/oauth/token"):
+            return given("one")
+        self.asked.append(url)
+        return HttpAnswer(200, {"content-type": "application/com.reloadly.topups-v1+json"}, self.body)
+
+
+def account(vendor: Vendor, **more: Any) -> ReloadlySupplier:
+    keys = {"client_id": "client-example", "client_secret": "example-secret-0123456789", "webhook_secret": "webhook-secret-0123456789"}
+    return ReloadlySupplier(ReloadlySettings(**{**keys, "country_code": "86", **more}), vendor)
+
+
+@pytest.mark.parametrize("age", [timedelta(), timedelta(days=3), timedelta(days=7)])
+async def test_an_old_orders_late_attempt_lies_in_the_window(age: timedelta) -> None:
+    """A reference carries the time of its order: the attempt may have been made any time from then to now."""
+    now = datetime.now(UTC)
+    reference = book_reference(7, UUID(int=int((now - age).timestamp() * 1000) << 80 | 5))
+    vendor = Vendor(b'{"content":[],"totalElements":0}')
+    assert (await account(vendor).look_up(reference)).outcome == NotFound()
+    query = parse_qs(urlsplit(vendor.asked[0]).query)
+    start, end = (datetime.strptime(query[name][0], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC) for name in ("startDate", "endDate"))
+    assert abs(start - (now - age - wire.WIDER)) < timedelta(seconds=5)
+    assert abs(end - (now + wire.WIDER)) < timedelta(seconds=60)
+
+
+async def test_what_is_not_in_our_accounts_currency_is_not_sent() -> None:
+    vendor = Vendor(b'{"transactionId":4602843}')
+    other = await account(vendor).place(purchase(currency="CNY"))
+    assert isinstance(other.outcome, NotSent) and other.outcome.cause is Cause.OURS and vendor.asked == []
+    assert (await account(vendor, currency="CNY").place(purchase(currency="CNY"))).outcome == Accepted("4602843")
+
+
+@pytest.mark.parametrize(("told", "cost"), [('"USD"', 14_0650), ('"EUR"', None), ("null", None)])
+async def test_a_cost_in_another_currency_is_no_cost(told: str, cost: int | None) -> None:
+    balance = {"cost": 14.06497, "currencyCode": json.loads(told)}
+    row = {"transactionId": 1, "status": "SUCCESSFUL", "customIdentifier": REFERENCE, "balanceInfo": balance}
+    by_number = json.dumps({"code": None, "status": "SUCCESSFUL", "transaction": row}).encode()
+    by_reference = json.dumps({"content": [row], "totalElements": 1}).encode()
+    for body, number in ((by_number, "1"), (by_reference, None)):
+        found = (await account(Vendor(body)).look_up(REFERENCE, number)).outcome
+        assert isinstance(found, Delivered) and found.cost == cost

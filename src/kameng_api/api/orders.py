@@ -28,7 +28,7 @@ from kameng_api.merchants import queries as merchants
 from kameng_api.merchants.rules import Caller
 from kameng_api.orders import actions, codes, queries, timeline
 from kameng_api.orders.actions import Place, Placed, Resolution, target_binding
-from kameng_api.orders.errors import DuplicateTarget, NotEnoughMoney, OrderNoConflict
+from kameng_api.orders.errors import DuplicateTarget, NotEnoughMoney, NumberClosed, OrderNoConflict
 from kameng_api.orders.requests import OrderRequest, appraise
 from kameng_api.orders.rules import Order, Status
 from kameng_api.orders.views import view, view_json
@@ -171,16 +171,18 @@ def request_of(body: OrderTerms, merchant_order_no: str, sku: str, door: Door) -
 async def validate(door: Door, caller: Caller, item: Place) -> Response:
     """What would happen, without letting it happen."""
     async with door.db.transaction() as tx:
-        _, known = await queries.find_by_numbers(tx, [(caller.book_id, item.request.merchant_order_no)])
+        numbers = await queries.look_up_numbers(tx, [(caller.book_id, item.request.merchant_order_no)])
         balance = await ledger.get_balance(tx, caller.book_id, caller.currency)
         duplicate = await actions.is_duplicate(tx, door.keyring, item)
-    for existing in known.values():
+    for existing in numbers.orders.values():
         if existing.fingerprint != item.fingerprint:
             raise OrderNoConflict(
                 "this merchant_order_no stands for an order with other content",
                 existing_order_id=public_id("ord", existing.order_id),
             )
         return Response(shown(door, caller, existing), 200, {"Idempotent-Replayed": "true"}, _JSON)
+    if numbers.closed:
+        raise NumberClosed("this merchant_order_no is closed: a door has answered that no order stands under it, and that stays true")
     if isinstance(item.appraisal, Problem):
         raise item.appraisal
     if duplicate:

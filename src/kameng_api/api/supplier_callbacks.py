@@ -36,19 +36,37 @@ def gather_callbacks(door: Door) -> Gatherer[Arrival, UUID]:
             ids = await suppliers.store_callbacks(tx, door.keyring, batch)
             due = [Due(a.attempt[0], Lane.CALLBACK, i) for a, i in zip(batch, ids, strict=True) if a.attempt]
             await tasks.make_new_due(tx, due)
-            for channel_id, codes in _hints(batch):
-                await wishes.note_hints(tx, channel_id, codes)
         door.doorbell.ring(Lane.CALLBACK)
-        return ids
+        trouble = await _note_hints(door, batch)
+        return ids if trouble is None else [trouble if _hints_at(a) else i for a, i in zip(batch, ids, strict=True)]
 
     return Gatherer(flush, largest=256, in_flight=2)
+
+
+async def _note_hints(door: Door, batch: Sequence[Arrival]) -> Exception | None:
+    """After the callbacks about orders are kept, which no list may hold up. What goes wrong is told to those who hinted: they say it again."""
+    hints = _hints(batch)
+    if not hints:
+        return None
+    try:
+        async with door.db.transaction() as tx:
+            for channel_id, codes in hints:
+                await wishes.note_hints(tx, channel_id, codes)
+    except Exception as trouble:
+        _log.warning("callback.hints_not_noted", channels=len(hints), trouble=type(trouble).__name__)
+        return trouble
+    return None
+
+
+def _hints_at(arrival: Arrival) -> bool:
+    return arrival.verified and bool(arrival.hinted)
 
 
 def _hints(batch: Sequence[Arrival]) -> list[tuple[str, set[str]]]:
     """(channel, lines that may have changed), in an order in which no two commits wait for each other."""
     found: dict[str, set[str]] = {}
     for arrival in batch:
-        if arrival.verified and arrival.hinted:
+        if _hints_at(arrival):
             found.setdefault(arrival.channel_id, set()).update(arrival.hinted)
     return sorted(found.items())
 

@@ -230,11 +230,15 @@ async def validate_page(tx: Tx, keyring: Keyring, batch: Batch, now: datetime, d
 async def _already(tx: Tx, batch: Batch, decided: Sequence[Decided]) -> dict[tuple[int, int], Outcome]:
     """Each item as it was decided, or as an order that exists under its number makes it: the order itself, or a conflict."""
     numbers = [(batch.book_id, d.number) for d in decided if d.number is not None and d.request is not None]
-    _, known = await orders_of.find_by_numbers(tx, numbers)
+    looked_up = await orders_of.look_up_numbers(tx, numbers)
+    known, closed = looked_up.orders, looked_up.closed
     outcomes = {}
     for d in decided:
         existing = known.get((batch.book_id, d.number)) if d.number is not None and d.request is not None else None
-        if existing is None:
+        if existing is None and d.request is not None and (batch.book_id, d.number) in closed:
+            trouble = Trouble("state_conflict", "/merchant_order_no", "the number is closed: a door has answered that no order stands under it")
+            outcome = Outcome(d.line_no, d.part, ItemStatus.INVALID, trouble=trouble)
+        elif existing is None:
             outcome = Outcome(d.line_no, d.part, d.status, amount=d.amount, trouble=d.trouble)
         elif d.request is not None and existing.fingerprint == d.request.fingerprint():
             outcome = Outcome(d.line_no, d.part, ItemStatus.DUPLICATE, existing.order_id, existing.amount)

@@ -16,6 +16,8 @@ from kameng_api.kit.errors import FieldError, Invalid
 from kameng_api.kit.ids import public_id
 from kameng_api.merchants import door_accounts
 from kameng_api.merchants.door_accounts import PREFIX, AccountShown, AccountTerms, NewAccount
+from kameng_api.orders import foreign
+from kameng_api.webhooks import actions as webhooks
 
 door_app = typer.Typer(help="Doors: other platforms' protocols, for merchants whose software speaks them.", no_args_is_help=True)
 _COLUMNS: Final = ("id", "door", "account", "environment", "enabled", "label", "created_at")
@@ -123,7 +125,7 @@ def rotate(account_id: str, secret: Named = None) -> None:
 
 @door_app.command("enable")
 def enable(account_id: str) -> None:
-    """Let an account in again."""
+    """Let an account in again, and tell it what was held meanwhile."""
     _switch(account_id, enabled=True)
 
 
@@ -136,6 +138,8 @@ def disable(account_id: str) -> None:
 def _switch(account_id: str, *, enabled: bool) -> None:
     async def work(bench: Bench) -> dict[str, Any]:
         found = await door_accounts.switch(bench.tx, read_id(PREFIX, account_id), enabled=enabled)
+        if enabled:
+            await webhooks.take_up_held(bench.tx, found.book_id, foreign.receiver(found.account_id, ""))
         await _audit(bench, "door_account.enabled" if enabled else "door_account.disabled", found)
         return _shown(found)
 

@@ -19,7 +19,7 @@ from kameng_api.orders.settle import Settlement
 from kameng_api.settings import Settings
 from kameng_api.suppliers import queries as suppliers
 from kameng_api.suppliers.connections import Connections
-from kameng_api.suppliers.port import Answer, CallbackRefused, CatalogHint, Refused, Reversed
+from kameng_api.suppliers.port import Accepted, Answer, CallbackRefused, CatalogHint, Delivered, Outcome, Refused, Reversed
 from kameng_api.suppliers.queries import StoredCallback
 from kameng_api.suppliers.rules import Attempt, AttemptState
 from kameng_api.tasks import actions as tasks
@@ -52,8 +52,9 @@ class Desk(Protocol):
 async def apply_callbacks(desk: Desk, limit: int) -> int:
     """Claim up to `limit` stored callbacks and apply them. Returns how many were found.
 
-    Where the signature is strong the verdict counts; otherwise a callback only makes the look-up due. A no waits while the call that buys is
-    still open: its answer may have been a yes that was given before, and is about to be recorded.
+    Where the signature is strong the verdict counts; otherwise a callback only makes the look-up due, and one that contradicts a purchase
+    that is settled (taken back, or delivered after all) has the supplier asked once more. A no waits while the call that buys is still open:
+    its answer may have been a yes that was given before, and is about to be recorded.
     """
     async with desk.db.transaction() as tx:
         claimed = await tasks.claim(tx, Lane.CALLBACK, limit, desk.settings.lease_s, desk.worker)
@@ -63,10 +64,12 @@ async def apply_callbacks(desk: Desk, limit: int) -> int:
         keys = [(c.book_id, c.attempt_id) for c in callbacks.values() if c.book_id is not None and c.attempt_id is not None]
         attempts = await suppliers.find_attempts(tx, keys) if keys else {}
         skus = await skus_of(tx, list(attempts.values())) if attempts else {}
-        trusted, hints, done = _sort(desk, claimed, callbacks, attempts, skus)
+        trusted, hints, doubts, done = _sort(desk, claimed, callbacks, attempts, skus)
         await _ask(tx, hints)
         await tasks.complete(tx, done)
         trusted = await _put_off(tx, trusted, attempts, desk.settings.lease_s)
+    for task, attempt in doubts:
+        desk.buyer.confirm(task, attempt, skus[attempt.key])
     await asyncio.gather(*(desk.buyer.tell(channel_id, settlement) for channel_id, settlement in trusted))
     return len(claimed)
 
@@ -102,10 +105,11 @@ def _sort(
     callbacks: dict[Any, StoredCallback],
     attempts: dict[Any, Attempt],
     skus: dict[Any, str],
-) -> tuple[list[tuple[str, Settlement]], list[Attempt], list[Task]]:
-    """(verdicts to settle, attempts to look up, tasks that end here)."""
+) -> tuple[list[tuple[str, Settlement]], list[Attempt], list[tuple[Task, Attempt]], list[Task]]:
+    """(verdicts to settle, attempts to look up, settled ones to ask about once more, tasks that end here)."""
     trusted: list[tuple[str, Settlement]] = []
     hints: list[Attempt] = []
+    doubts: list[tuple[Task, Attempt]] = []
     done: list[Task] = []
     for task in claimed:
         callback = callbacks.get(task.ref)
@@ -114,34 +118,45 @@ def _sort(
             _log.warning("callback.without_attempt", channel=callback.channel_id if callback else None)
             done.append(task)
             continue
-        news = _read(desk, callback, attempt, skus[attempt.key])
-        if news is None:
+        news, believed = _read(desk, callback, attempt, skus[attempt.key])
+        if news is not None and believed:
+            trusted.append((attempt.channel_id, Settlement(news, task, attempt.order_id)))
+        elif news is not None and _contradicts(attempt, news.answer.outcome):
+            doubts.append((task, attempt))
+        else:
             hints.append(attempt)
             done.append(task)
-        else:
-            trusted.append((attempt.channel_id, Settlement(news, task, attempt.order_id)))
-    return trusted, hints, done
+    return trusted, hints, doubts, done
 
 
-def _read(desk: Desk, callback: StoredCallback, attempt: Attempt, sku: str) -> News | None:
-    """The verdict, or None when the callback is only a hint to ask."""
+def _contradicts(attempt: Attempt, told: Outcome) -> bool:
+    """Whether this says something else of a settled purchase than what it was settled by."""
+    if attempt.live:
+        return False
+    if attempt.state == AttemptState.DELIVERED:
+        return not isinstance(told, Delivered | Accepted)
+    return isinstance(told, Delivered)
+
+
+def _read(desk: Desk, callback: StoredCallback, attempt: Attempt, sku: str) -> tuple[News | None, bool]:
+    """What the callback says, and whether that is a verdict; None when it says nothing that can be read."""
     channel = desk.catalog.current.channels.get(callback.channel_id)
     if channel is None or attempt.channel_id != callback.channel_id:
-        return None  # signed by one supplier about another one's reference: ask the right one
+        return None, False  # signed by one supplier about another one's reference: ask the right one
     try:
         supplier = desk.connections.of(channel)
     except Exception as trouble:  # one channel that cannot be connected must not stop the callbacks of the others
         _log.error("channel.not_connected", channel=channel.channel_id, trouble=type(trouble).__name__)
-        return None
-    if supplier.read_callback is None or not supplier.capabilities.trusted_callback:
-        return None
+        return None, False
+    if supplier.read_callback is None:
+        return None, False
     headers, body = open_callback(desk.keyring, callback)
     try:
         told = supplier.read_callback(headers, body, callback.received_at)
     except CallbackRefused:
-        return None
+        return None, False
     if isinstance(told, CatalogHint):
-        return None
+        return None, False
     product = desk.catalog.current.products.get(sku)
     news = News(
         *attempt.key,
@@ -149,7 +164,8 @@ def _read(desk: Desk, callback: StoredCallback, attempt: Attempt, sku: str) -> N
         Answer(told.outcome, raw=body),
         refund_on_reversal=product is None or product.refund_on_reversal,
     )
-    return replace(news, capabilities=supplier.capabilities, can_look_up=supplier.look_up is not None)
+    news = replace(news, capabilities=supplier.capabilities, can_look_up=supplier.look_up is not None)
+    return news, supplier.capabilities.trusted_callback
 
 
 def open_callback(keyring: Keyring, callback: StoredCallback) -> tuple[dict[str, str], bytes]:

@@ -42,6 +42,8 @@ _MOST_CONFIRMED: Final = 500
 """Lines we sell that a whole reading lacks are asked for one by one, so many of a reading; more are believed to be gone as the list says."""
 _HINTS_AT_ONCE: Final = 50
 _HINTS_PER_TURN: Final = 2_000
+_TROUBLES_IN_A_ROW: Final = 5
+"""Lines hinted at that cannot be read one after another: then it is the vendor, not the line."""
 _WHOLE_FOR_HINTS_S: Final = 300.0
 _OVERLAP: Final = timedelta(minutes=2)
 """Changes are asked for from a little before the last time: a vendor's clock and ours differ, and a line that is read twice costs a call."""
@@ -226,6 +228,8 @@ class Whole:
                 lines, odd = _clean(part)
                 async with self.desk.db.transaction() as tx:
                     taken = await actions.take_page(tx, reading, lines, asked_at, fresh=self.fresh)
+                    if taken.sold_out and self.supplier.product is not None:
+                        await wishes.ask_again(tx, reading.channel_id, taken.sold_out)
                     self._mark(taken.numbers)
                     if odd:  # it is in the list, whatever it says: what we know of it stays
                         self._mark(await wishes.list_numbers(tx, reading.channel_id, odd))
@@ -249,23 +253,27 @@ class Whole:
         if rules.must_ask(standing, missing, terms.vanish, allowed):
             said = f"the list lacks {missing} of {standing} lines: none was closed, a person must agree"
             return End("stopped", trouble=said, missing=missing)
-        if missing:
-            await self._take_gone(reading)
+        await self._take_gone(reading)
         return End("done", whole=True, trouble=trouble, changes_upto=self.claim.now)
 
     async def _take_gone(self, reading: Reading) -> None:
+        """Those that no list ever held are asked for alone as often as the list is read: nothing else tells what they cost."""
         seen, after, confirmed = bytes(self.seen), -1, 0
         while True:
             async with self.desk.db.transaction() as tx:
                 missing = await queries.list_missing(tx, reading.channel_id, seen, after=after, limit=_LINES_AT_ONCE)
             if not missing:
                 return
-            after = missing[-1][0]
-            gone = [code for _, code, sold in missing if not sold]
-            for code in [code for _, code, sold in missing if sold]:
-                if self.supplier.product is None or confirmed >= _MOST_CONFIRMED or await self._is_gone(reading, code):
-                    gone.append(code)
-                confirmed += 1
+            after = missing[-1].number
+            gone = [one.product_code for one in missing if not one.sold]
+            for one in [one for one in missing if one.sold]:
+                if self.supplier.product is None or (one.listed and confirmed >= _MOST_CONFIRMED):
+                    is_gone = one.listed
+                else:
+                    is_gone = await self._is_gone(reading, one.product_code)
+                    confirmed += one.listed
+                if is_gone:
+                    gone.append(one.product_code)
             async with self.desk.db.transaction() as tx:
                 await actions.take_gone(tx, reading, gone)
 
@@ -280,7 +288,7 @@ class Whole:
         if line is None:
             return True
         async with self.desk.db.transaction() as tx:
-            await actions.take_page(tx, reading, [line], asked_at, fresh=self.fresh)
+            await actions.take_page(tx, reading, [line], asked_at, fresh=self.fresh, alone=True)
         return False
 
 
@@ -342,46 +350,65 @@ async def _follow_hints(desk: Desk, claim: Claim, supplier: Supplier) -> bool:
     if not hints or supplier.product is None:
         return True
     reading = await _begin(desk, claim, "hints")
-    trouble: str | None = None
+    found = Followed()
     followed = 0
-    while hints and trouble is None and followed < _HINTS_PER_TURN:
-        trouble = await _follow(desk, claim, supplier, reading, hints)
+    while hints and found.in_a_row < _TROUBLES_IN_A_ROW and followed < _HINTS_PER_TURN:
+        await _follow(desk, claim, supplier, reading, hints, found)
         followed += len(hints)
         async with desk.db.transaction() as tx:
             hints = await wishes.list_hints(tx, claim.channel_id, _HINTS_AT_ONCE)
+    well = found.in_a_row < _TROUBLES_IN_A_ROW
     async with desk.db.transaction() as tx:
-        await actions.end(tx, reading, End("done" if trouble is None else "failed", trouble=trouble))
-    return trouble is None
+        await actions.end(tx, reading, End("done" if well else "failed", trouble=found.trouble))
+    return well
 
 
-async def _follow(desk: Desk, claim: Claim, supplier: Supplier, reading: Reading, hints: Sequence[tuple[str, datetime]]) -> str | None:
-    """One handful; the trouble that stopped it, None when all were followed. A line that cannot be meant is followed, and stays as it was."""
+@dataclass(slots=True)
+class Followed:
+    """How following hints goes: the last trouble with a line, and how many lines in a row could not be read."""
+
+    trouble: str | None = None
+    in_a_row: int = 0
+
+
+async def _follow(
+    desk: Desk, claim: Claim, supplier: Supplier, reading: Reading, hints: Sequence[tuple[str, datetime]], found: Followed
+) -> None:
+    """One handful, until too many in a row cannot be read. A line that cannot be read is put off and keeps no other waiting; one that cannot
+    be meant is followed, and stays as it was.
+    """
     async with desk.db.transaction() as tx:
         _, _, asked_at = await actions.hold_lease(tx, reading)
     lines: list[SupplierProduct] = []
     gone: list[str] = []
     followed: list[tuple[str, datetime]] = []
-    trouble = None
+    unread: list[str] = []
     for code, at in hints:
+        if found.in_a_row >= _TROUBLES_IN_A_ROW:
+            break
         try:
             line = await _ask_line(supplier, code, claim.pause_s)
         except rules.LineUnusable:
-            line = None
+            pass
         except (AnswerUnusable, TimeoutError) as error:
-            trouble = _spoken(error)
-            break
+            found.trouble = _spoken(error)
+            found.in_a_row += 1
+            unread.append(code)
+            continue
         else:
             if line is None:
                 gone.append(code)
             else:
                 lines.append(line)
+        found.in_a_row = 0
         followed.append((code, at))
     async with desk.db.transaction() as tx:
-        await actions.take_page(tx, reading, sorted(lines, key=lambda one: one.product_code), asked_at)
+        await actions.take_page(tx, reading, sorted(lines, key=lambda one: one.product_code), asked_at, alone=True)
         if gone:
             await actions.take_gone(tx, reading, gone)
         await wishes.drop_hints(tx, reading.channel_id, followed)
-    return trouble
+        if unread:
+            await wishes.put_off_hints(tx, reading.channel_id, unread)
 
 
 # ---- telling people, throwing away ---------------------------------------------------------------------------------------

@@ -16,8 +16,10 @@ from uuid import UUID
 
 import httpx
 
+from kameng_api.alarms import actions as alarms
+from kameng_api.alarms.rules import Severity
 from kameng_api.kit import log, traces
-from kameng_api.kit.crypto import CryptoError, Keyring
+from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Database, Tx, fetch
 from kameng_api.kit.http import AddressRefused, Client, build_client
 from kameng_api.kit.ids import public_id
@@ -27,7 +29,7 @@ from kameng_api.merchants.door_rules import DoorAccount
 from kameng_api.orders import actions as orders
 from kameng_api.orders import codes, foreign
 from kameng_api.orders import queries as order_queries
-from kameng_api.orders.foreign import Card, Letter, Letters, Shown
+from kameng_api.orders.foreign import Letter, Letters, Shown
 from kameng_api.orders.rules import Order
 from kameng_api.settings import Settings
 from kameng_api.tasks import actions as tasks
@@ -44,7 +46,10 @@ _MOST_IN_FLIGHT: Final = 100
 _PER_ACCOUNT: Final = 10
 """Calls to one account's system at a time: what one slow system is owed does not stand in the way of the others."""
 _KEEP_WAITING: Final = 400
+_KEEP_PER_ACCOUNT: Final = 20
+"""Of which of one account: else a dead system that is owed much would fill the places of all."""
 _AGAIN_SOON: Final = timedelta(seconds=5)
+_AGAIN_WHEN_BUSY: Final = timedelta(seconds=rules.TOTAL_TIMEOUT_S)
 _UNREADABLE_RETRY: Final = timedelta(minutes=5)
 _JITTER: Final = 0.1
 
@@ -82,6 +87,20 @@ class _Chosen:
     parcels: list[_Parcel] = field(default_factory=list)
     settled: list[tuple[Task, Delivery | None, State]] = field(default_factory=list)
     postponed: list[tuple[Task, timedelta, str | None]] = field(default_factory=list)
+    untold: dict[str, str] = field(default_factory=dict)
+    """Alarms: orders that ended, and whose end their door has no word for."""
+    waiting: Counter[tuple[int, UUID]] = field(default_factory=Counter)
+    """How many letters of each account wait for their turn in this process."""
+
+    def say_nothing(self, task: Task, delivery: Delivery, order: Order, account: DoorAccount) -> None:
+        """The door has no letter about the order as it is: a person must tell an end, what is no end yet needs no telling."""
+        if not order.final:
+            self.settled.append((task, delivery, State.DELIVERED))  # not one attempt stands beside it
+            return
+        self.settled.append((task, delivery, State.GIVEN_UP))
+        subject = f"door callback {public_id('ord', order.order_id)}"
+        words = f"book {order.book_id}: the order is {order.status}, and {account.door} cannot say so: tell account {account.seen.account}"
+        self.untold[subject] = words
 
 
 class Messenger:
@@ -127,9 +146,10 @@ class Messenger:
         [row] = await fetch(tx, "SELECT now() AS now")
         now: datetime = row["now"]
         deliveries = await queries.find_deliveries(tx, [t.key for t in claimed])
-        accounts = await self._accounts(tx, deliveries.values())
+        named = {(d.book_id, to[0]) for d in deliveries.values() if (to := foreign.read_receiver(d.notify_url)) is not None}
+        accounts = await door_accounts.find_by_ids(tx, self._keyring, sorted(named))
         found = await self._orders(tx, deliveries.values())
-        chosen = _Chosen()
+        chosen = _Chosen(waiting=Counter(parcel.account for parcel in self._waiting))
         for task in claimed:
             await self._choose(tx, chosen, task, deliveries.get(task.key), accounts, found, now)
         done = await tasks.complete(tx, [task for task, _, _ in chosen.settled])
@@ -137,15 +157,8 @@ class Messenger:
             tx, [(d.book_id, d.delivery_id, state, d.attempts) for task, d, state in chosen.settled if d is not None and task.key in done]
         )
         await tasks.reschedule(tx, [(task, now + delay, why) for task, delay, why in chosen.postponed])
+        await alarms.raise_alarms(tx, "task_parked", chosen.untold, severity=Severity.WARNING)
         return chosen.parcels
-
-    async def _accounts(self, tx: Tx, deliveries: Collection[Delivery]) -> dict[tuple[int, UUID], DoorAccount]:
-        named = {(d.book_id, to[0]) for d in deliveries if (to := foreign.read_receiver(d.notify_url)) is not None}
-        try:
-            return await door_accounts.find_by_ids(tx, self._keyring, sorted(named))
-        except CryptoError:
-            _log.error("door_secret_unreadable", accounts=len(named))
-            return {}
 
     async def _orders(self, tx: Tx, deliveries: Collection[Delivery]) -> dict[tuple[int, UUID], Order]:
         """By (book, event)."""
@@ -176,35 +189,41 @@ class Messenger:
             chosen.postponed.append((task, _UNREADABLE_RETRY, "account_unreadable"))
             return
         if not account.enabled:
-            chosen.settled.append((task, delivery, State.HELD))
+            if await door_accounts.is_off(tx, account.book_id, account.account_id):
+                chosen.settled.append((task, delivery, State.HELD))
+            else:  # switched on since this claim looked
+                chosen.postponed.append((task, _AGAIN_SOON, None))
             return
-        cards: Sequence[Card] = ()
+        whose = (account.book_id, account.account_id)
+        if chosen.waiting[whose] >= _KEEP_PER_ACCOUNT:
+            chosen.postponed.append((task, _AGAIN_WHEN_BUSY, None))
+            return
+        sealed: Sequence[tuple[int, bytes]] = ()
         if letters.with_cards and order.codes_count and order.final:
-            cards = await self._reveal(tx, account, order, delivery)
+            sealed = await order_queries.list_codes(tx, *order.key)
         try:
-            letter = letters.write(account.seen, self._show(order, account.door), cards, now)
-        except Exception as error:  # one door's bug must not stop the callbacks of the others
+            cards = foreign.read_cards(codes.opened(self._keyring, *order.key, sealed)) if sealed else []
+            letter = letters.write(account.seen, self._show(order, account), cards, now)
+        except Exception as error:  # one door's bug, or one order whose codes do not open, must not stop the callbacks of the others
             _log.error("door_letter_not_written", door=account.door, order=public_id("ord", order.order_id), trouble=type(error).__name__)
             chosen.postponed.append((task, _UNREADABLE_RETRY, "letter_not_written"))
             return
         if letter is None:
-            chosen.settled.append((task, delivery, State.DELIVERED))  # nothing to tell in this state: not one attempt stands beside it
+            chosen.say_nothing(task, delivery, order, account)
             return
-        chosen.parcels.append(_Parcel(task, delivery, letters, letter, (account.book_id, account.account_id), time.monotonic()))
+        if sealed:
+            await orders.record_reveal(
+                tx, *order.key, key_id=f"door:{account.door}:{account.seen.account}", address="callback",
+                request_id=public_id(DELIVERY_PREFIX, delivery.delivery_id), count=len(sealed),
+            )  # fmt: skip
+        chosen.waiting[whose] += 1
+        chosen.parcels.append(_Parcel(task, delivery, letters, letter, whose, time.monotonic()))
 
-    def _show(self, order: Order, door: str) -> Shown:
+    def _show(self, order: Order, account: DoorAccount) -> Shown:
         target = None
         if order.target_sealed is not None:
             target = self._keyring.open(order.target_sealed, orders.target_binding(*order.key)).decode()
-        return foreign.show(order, door, target)
-
-    async def _reveal(self, tx: Tx, account: DoorAccount, order: Order, delivery: Delivery) -> Sequence[Card]:
-        sealed = await order_queries.list_codes(tx, *order.key)
-        await orders.record_reveal(
-            tx, *order.key, key_id=f"door:{account.door}:{account.seen.account}", address="callback",
-            request_id=public_id(DELIVERY_PREFIX, delivery.delivery_id), count=len(sealed),
-        )  # fmt: skip
-        return foreign.read_cards(codes.opened(self._keyring, *order.key, sealed))
+        return foreign.show(order, account.door, account.account_id, target)
 
     # --- call --------------------------------------------------------------------------------------------------------
 

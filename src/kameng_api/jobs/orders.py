@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final, Protocol
 from uuid import UUID
@@ -40,7 +41,7 @@ from kameng_api.orders.waiting import put_off
 from kameng_api.settings import Settings
 from kameng_api.suppliers import queries as attempts_of
 from kameng_api.suppliers.connections import Connections
-from kameng_api.suppliers.port import Answer, Cause, NotSent, Supplier, Unknown
+from kameng_api.suppliers.port import Answer, Cause, Delivered, NotSent, Refused, Reversed, Supplier, Unknown
 from kameng_api.suppliers.routing.facts import Answered
 from kameng_api.suppliers.routing.shadow import needs_own_health, tuning_with
 from kameng_api.suppliers.rules import Attempt, outcome_word
@@ -50,6 +51,9 @@ from kameng_api.tasks.rules import BUDGET, Lane, Task, backoff
 _log = structlog.get_logger()
 _CLAIM_AT_ONCE: Final = 200
 _RECORD_TRIES: Final = 5
+_CONFIRM_TRIES: Final = 14
+_CONFIRM_AGAIN_S: Final = 5.0
+_UNCONFIRMED: Final = "a hint about a settled purchase, and no certain answer"
 
 ANSWERS: Final = Counter("kameng_supplier_answers_total", "Answers of suppliers by channel, beat and outcome.", ["channel", "beat", "outcome"])
 CALL_SECONDS: Final = Histogram(
@@ -288,6 +292,30 @@ class Buyer:
             return None
 
     async def _ask(self, question: _Question) -> None:
+        news = await self._asked(question)
+        await self.tell(question.attempt.channel_id, Settlement(news, question.task, question.attempt.order_id))
+
+    def confirm(self, task: Task, attempt: Attempt, sku: str) -> None:
+        """Ask the supplier, on behalf of `task`, about a purchase that is settled: a callback that may not be believed hints at something else."""
+        self._asking.enter(attempt.channel_id)
+        self._begin(self._confirm(_Question(task, attempt, sku)))
+
+    async def _confirm(self, question: _Question) -> None:
+        """What is certain is settled; without a certain answer the supplier is asked again, and in the end the question is parked for a person."""
+        news, task = await self._asked(question), question.task
+        if isinstance(news.answer.outcome, Delivered | Refused | Reversed):
+            await self.tell(question.attempt.channel_id, Settlement(news, task, question.attempt.order_id))
+            return
+        async with self._db.transaction() as tx:
+            if task.attempts >= _CONFIRM_TRIES:
+                _log.error("confirm.unanswered", attempt=public_id("att", question.attempt.attempt_id))
+                await tasks.park(tx, task, _UNCONFIRMED)
+                return
+            [row] = await fetch(tx, "SELECT now() AS now")
+            again_at = row["now"] + timedelta(seconds=min(_CONFIRM_AGAIN_S * 2.0**task.attempts, 3600.0))
+            await tasks.reschedule(tx, [(task, again_at, _UNCONFIRMED)])
+
+    async def _asked(self, question: _Question) -> News:
         attempt = question.attempt
         channel = self._catalog.current.channels.get(attempt.channel_id)
         supplier = self._connected(channel) if channel is not None else None
@@ -301,8 +329,7 @@ class Buyer:
                     answer = await self._call(attempt.channel_id, "look_up", supplier.look_up(attempt.reference, attempt.supplier_order_no))
         finally:
             self._asking.leave(attempt.channel_id)
-        news = self._news(attempt.key, "look_up", answer, supplier, question.sku)
-        await self.tell(attempt.channel_id, Settlement(news, question.task, attempt.order_id))
+        return self._news(attempt.key, "look_up", answer, supplier, question.sku)
 
     async def _call(self, channel_id: str, beat: str, call: Coroutine[Any, Any, Answer] | Awaitable[Answer]) -> Answer:
         started = time.perf_counter()

@@ -13,15 +13,17 @@ from uuid import UUID
 
 import orjson
 
-from kameng_api.kit.crypto import Keyring
+from kameng_api.kit import log
+from kameng_api.kit.crypto import CryptoError, Keyring
 from kameng_api.kit.db import Tx, execute, fetch
 from kameng_api.kit.errors import FieldError, Invalid, NotFound
-from kameng_api.kit.ids import new_ulid
+from kameng_api.kit.ids import new_ulid, public_id
 from kameng_api.merchants import queries, rules
 from kameng_api.merchants.door_rules import Account, DoorAccount, check_account, read_sold
 from kameng_api.merchants.errors import NameTaken
 
 PREFIX: Final = "dac"
+_log = log.get()
 _SHOWN = (
     "a.account_id, a.book_id, b.merchant_id, b.environment, a.door, a.account, a.settings::text AS settings, a.products::text AS products, "
     "a.own_skus, a.cidrs, a.reads_per_s, a.writes_per_s, a.label, a.enabled, a.created_at, a.updated_at"
@@ -129,10 +131,19 @@ async def rotate(tx: Tx, keyring: Keyring, account_id: UUID, secrets: Mapping[st
 
 
 async def switch(tx: Tx, account_id: UUID, *, enabled: bool) -> AccountShown:
-    """Off: the door answers as to a stranger, within 3 s everywhere; orders already placed go on. Raises NotFound."""
+    """Off: the door answers as to a stranger, within 3 s everywhere; orders already placed go on. Raises NotFound.
+
+    On: the caller takes up in the same transaction what was held for it meanwhile (`webhooks.actions.take_up_held`).
+    """
     if not await execute(tx, "UPDATE door_accounts SET enabled = $2, updated_at = now() WHERE account_id = $1", account_id, enabled):
         raise NotFound("no such door account")
     return await get(tx, account_id)
+
+
+async def is_off(tx: Tx, book_id: int, account_id: UUID) -> bool:
+    """Whether the account is off, and stays so until `tx` ends: what is held for it now is seen by whoever switches it on."""
+    rows = await fetch(tx, "SELECT enabled FROM door_accounts WHERE book_id = $1 AND account_id = $2 FOR SHARE", book_id, account_id)
+    return not rows or not rows[0]["enabled"]
 
 
 def _check(account: str, secrets: Mapping[str, str], terms: AccountTerms) -> None:
@@ -185,13 +196,22 @@ async def find_by_name(tx: Tx, keyring: Keyring, door: str, account: str) -> Doo
 
 
 async def find_by_ids(tx: Tx, keyring: Keyring, keys: Sequence[tuple[int, UUID]]) -> dict[tuple[int, UUID], DoorAccount]:
-    """By (book, account), with their secrets opened. An account named beside another book than its own is not found."""
+    """By (book, account), with their secrets opened. An account named beside another book than its own is not found.
+
+    Nor is one whose secrets do not open, which is logged: it must not stop the others.
+    """
     rows = await fetch(
         tx,
         f"{_OPENED} JOIN unnest($1::bigint[], $2::uuid[]) AS k (book_id, account_id) ON k.book_id = a.book_id AND k.account_id = a.account_id",
         [k[0] for k in keys], [k[1] for k in keys],
     )  # fmt: skip
-    return {(row["book_id"], row["account_id"]): _opened(keyring, row) for row in rows}
+    found: dict[tuple[int, UUID], DoorAccount] = {}
+    for row in rows:
+        try:
+            found[row["book_id"], row["account_id"]] = _opened(keyring, row)
+        except (CryptoError, ValueError, KeyError) as error:
+            _log.error("door_secret_unreadable", account=public_id(PREFIX, row["account_id"]), trouble=type(error).__name__)
+    return found
 
 
 def _opened(keyring: Keyring, row: "queries.Row") -> DoorAccount:

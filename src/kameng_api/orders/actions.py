@@ -20,7 +20,7 @@ from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import rules as books
 from kameng_api.ledger.errors import BooksStopped
 from kameng_api.orders import changes as writing
-from kameng_api.orders import closing, queries
+from kameng_api.orders import queries
 from kameng_api.orders.absorb import News, absorb, give_refund
 from kameng_api.orders.changes import Changes
 from kameng_api.orders.errors import DuplicateTarget, NotEnoughMoney, NumberClosed, OrderNoConflict
@@ -47,8 +47,6 @@ class Place:
     request: OrderRequest = field(repr=False)
     fingerprint: bytes = field(repr=False)
     appraisal: Draft | Problem
-    closable: bool = False
-    """It came through a door: a number of which a no was said there is refused, see `closing`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +70,17 @@ def fields_binding(book_id: int, order_id: UUID) -> bytes:
 async def place(tx: Tx, keyring: Keyring, items: Sequence[Place]) -> list[Placed | Problem]:
     """Accept a flush of orders: one verdict each, everything accepted is written, nothing else is.
 
+    A number of which a door has said that no order stands under it (see `closing`) is refused, whichever way it comes: NumberClosed.
+
     First the floor rows are locked in sorted order; then, in a new snapshot, existing numbers are found; each item is decided over the
     running balance. Two flushes with one number therefore never both debit; and what is refused waits for them, too: a twin of it, asked
     before the catalogue changed, may be about to commit.
     """
     touched = {(i.book_id, books.AVAILABLE, i.currency) for i in items}
     balances = await ledger.lock(tx, list(touched))
-    now, known = await queries.find_by_numbers(tx, [(i.book_id, i.request.merchant_order_no) for i in items])
+    numbers = await queries.look_up_numbers(tx, [(i.book_id, i.request.merchant_order_no) for i in items])
+    now, known = numbers.now, numbers.orders
     charged = await _recently_charged(tx, keyring, items, now)
-    closable = [(i.book_id, i.request.merchant_order_no) for i in items if i.closable]
-    closed = await closing.find_closed(tx, closable) if closable else set()
     drafts = [_draft_order(keyring, i, i.appraisal, now) if isinstance(i.appraisal, Draft) else None for i in items]
 
     verdicts: list[Placed | Problem] = []
@@ -90,7 +89,7 @@ async def place(tx: Tx, keyring: Keyring, items: Sequence[Place]) -> list[Placed
     changed: dict[books.AccountKey, books.Balance] = {}
     for item, order in zip(items, drafts, strict=True):
         number = (item.book_id, item.request.merchant_order_no)
-        verdict = _already(item, known.get(number)) or _closed(item, closed) or _refused(item, order, charged)
+        verdict = _already(item, known.get(number)) or _closed(item, numbers.closed) or _refused(item, order, charged)
         if verdict is None:
             assert order is not None
             verdict = _hold(order, balances, rows, changed)
@@ -208,8 +207,8 @@ def _already(item: Place, existing: Order | None) -> Placed | Problem | None:
 
 
 def _closed(item: Place, closed: set[tuple[int, str]]) -> Problem | None:
-    if item.closable and (item.book_id, item.request.merchant_order_no) in closed:
-        return NumberClosed("it was said of this number that no order stands under it")
+    if (item.book_id, item.request.merchant_order_no) in closed:
+        return NumberClosed("this merchant_order_no is closed: a door has answered that no order stands under it, and that stays true")
     return None
 
 

@@ -3,21 +3,14 @@
 Some who ask at a door act on "no such order" or on a refusal at once and for good: they refund their own buyer. A purchase under that number
 may still be on its way to us, in a socket, a queue or another process. So the no is decided where purchases are decided: under the lock of the
 book's spendable account, which `actions.place` takes before it looks whether a number exists. Either the purchase is first and is seen here, or
-the no is first and is seen there.
+the no is first and is seen there: by every purchase, through whatever door, API, batch or till it comes.
 """
 
-from collections.abc import Sequence
-
-from kameng_api.kit.db import Tx, execute, fetch
+from kameng_api.kit.db import Tx, execute
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import rules as books
 from kameng_api.orders import queries
 from kameng_api.orders.rules import Order
-
-_FIND = """
-SELECT c.book_id, c.merchant_order_no FROM unnest($1::bigint[], $2::text[]) AS k (book_id, merchant_order_no)
-JOIN closed_numbers c ON c.book_id = k.book_id AND c.merchant_order_no = k.merchant_order_no
-"""
 
 
 async def find_settled(tx: Tx, book_id: int, currency: str, number: str) -> Order | None:
@@ -36,9 +29,3 @@ async def close_number(tx: Tx, book_id: int, currency: str, number: str, door: s
             tx, "INSERT INTO closed_numbers (book_id, merchant_order_no, door) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", book_id, number, door
         )
     return order
-
-
-async def find_closed(tx: Tx, numbers: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
-    """Those of these (book, number) that are closed."""
-    rows = await fetch(tx, _FIND, [n[0] for n in numbers], [n[1] for n in numbers])
-    return {(r["book_id"], r["merchant_order_no"]) for r in rows}

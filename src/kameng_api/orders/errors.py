@@ -2,7 +2,7 @@
 
 Problem
 ├── OrderNoConflict       merchant_order_no_conflict   the number stands for another order
-├── NumberClosed          state_conflict               a door was told that no order stands under it; so none ever will
+├── NumberClosed          state_conflict               a door has answered that no order stands under it; so none ever will, by no way
 ├── ProductUnavailable    product_unavailable          not sold here, or paused
 ├── ProductNotAuthorised  product_not_authorised       sold, but not to you
 ├── PriceChanged          price_changed                dearer than max_unit_price

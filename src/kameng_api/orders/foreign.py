@@ -4,7 +4,7 @@ Doors (`api/doors/`) answer from it, and the job that calls back writes its lett
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Final
@@ -33,7 +33,7 @@ class Shown:
     """An order that came through a door. Amounts in 1/10000 of the currency unit, times aware UTC.
 
     `amount` is what was held, `charged` what is kept after all (0 until a final state), less `refunded`. `product` is the number the caller
-    asked for. `facts` are the door's own, as it gave them to `Counter.place`; empty for an order that was not placed through this door.
+    asked for. `facts` are the door's own, as it gave them to `Counter.place`; empty for an order that was not placed through this account.
     """
 
     number: str
@@ -64,6 +64,8 @@ class Shown:
     callback: str | None = field(default=None, repr=False)
     """The address that was given to `Counter.place`."""
     facts: Mapping[str, str] = field(default_factory=dict)
+    mine: bool = True
+    """Placed through this very account. What was not is shown veiled, see `veiled`."""
     key: UUID = field(default=UUID(int=0), repr=False)
 
     @property
@@ -154,15 +156,17 @@ def read_receiver(notify_url: str | None) -> tuple[UUID, str] | None:
     return None if account_id is None else (account_id, url)
 
 
-def marks(door: str, product: str, same: str, facts: Mapping[str, str]) -> dict[str, Any]:
-    """What an order's metadata keeps of the door it came through."""
-    return {"door": {"name": door, "product": product, "same": same, "facts": dict(facts)}}
+def marks(door: str, account_id: UUID, product: str, same: str, facts: Mapping[str, str]) -> dict[str, Any]:
+    """What an order's metadata keeps of the door and the account it came through."""
+    return {"door": {"name": door, "account": ulid_text(account_id), "product": product, "same": same, "facts": dict(facts)}}
 
 
-def read_marks(order: Order, door: str) -> Mapping[str, Any]:
-    """The door's marks on this order; empty when it did not come through this door."""
+def read_marks(order: Order, door: str, account_id: UUID) -> Mapping[str, Any]:
+    """The marks of this account of this door on this order; empty when it came another way."""
     kept = orjson.loads(order.metadata).get("door")
-    return kept if isinstance(kept, dict) and kept.get("name") == door else {}
+    if not isinstance(kept, dict) or (kept.get("name"), kept.get("account")) != (door, ulid_text(account_id)):
+        return {}
+    return kept
 
 
 def read_cards(opened: bytes) -> list[Card]:
@@ -170,9 +174,21 @@ def read_cards(opened: bytes) -> list[Card]:
     return [Card(one["code"], one.get("pin"), one.get("expires_on")) for one in orjson.loads(opened)]
 
 
-def show(order: Order, door: str, target: str | None) -> Shown:
-    """The order for `door`; `target` has been opened by the caller."""
-    kept = read_marks(order, door)
+def veiled(order: Shown) -> Shown:
+    """An order of the book that did not come through this account, as it may be told to it: whether it bought nothing for good, and no more.
+
+    Never "there is none" while it may deliver, or has delivered: whoever asks would refund it, or buy it elsewhere.
+    """
+    bought_nothing = order.state in (State.FAILED, State.CANCELLED)
+    return replace(
+        order, state=order.state if bought_nothing else State.PROCESSING, product="", delivered=0, charged=0, refunded=0, cards=0, failure=None,
+        receipt=None, completed_at=order.completed_at if bought_nothing else None, target=None, callback=None, facts={}, mine=False,
+    )  # fmt: skip
+
+
+def show(order: Order, door: str, account_id: UUID, target: str | None) -> Shown:
+    """The order for an account of `door`, in full; `target` has been opened by the caller."""
+    kept = read_marks(order, door, account_id)
     state = _STATES[Status(order.status)]
     named = read_receiver(order.notify_url)
     return Shown(
@@ -199,5 +215,6 @@ def show(order: Order, door: str, target: str | None) -> Shown:
         target=target,
         callback=named[1] if named is not None else None,
         facts=kept.get("facts", {}),
+        mine=bool(kept),
         key=order.order_id,
     )

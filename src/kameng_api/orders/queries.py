@@ -26,8 +26,12 @@ SELECT {_SELECT} FROM unnest($1::bigint[], $2::uuid[]) AS k (book_id, order_id)
 JOIN orders o ON o.book_id = k.book_id AND o.order_id = k.order_id
 """
 
+# What is closed comes beside every row, as places in the list that was asked: the join over orders stays as it was.
 _BY_NUMBERS = f"""
-SELECT now() AS tx_now, {_SELECT} FROM (SELECT 1) AS one
+SELECT now() AS tx_now, (
+  SELECT array_agg(k.place) FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS k (book_id, merchant_order_no, place)
+  JOIN closed_numbers c ON c.book_id = k.book_id AND c.merchant_order_no = k.merchant_order_no) AS closed, {_SELECT}
+FROM (SELECT 1) AS one
 LEFT JOIN (unnest($1::bigint[], $2::text[]) AS k (book_id, merchant_order_no)
   JOIN orders o ON o.book_id = k.book_id AND o.merchant_order_no = k.merchant_order_no) ON true
 """
@@ -59,13 +63,29 @@ async def lock_orders_of_transaction(tx: Tx, keys: Sequence[tuple[int, UUID]]) -
     return rows[0]["tx_now"], rows[0]["xid"], found
 
 
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What is known of some (book, merchant_order_no): the orders that exist, and those under which a no was said, see `closing`."""
+
+    now: datetime
+    """The transaction's time by the database's clock."""
+    orders: dict[tuple[int, str], Order]
+    closed: set[tuple[int, str]]
+
+
+async def look_up_numbers(tx: Tx, numbers: Sequence[tuple[int, str]]) -> Numbers:
+    """Which of these numbers stand for an order, and which never will; in one statement."""
+    rows = await fetch(tx, _BY_NUMBERS, [n[0] for n in numbers], [n[1] for n in numbers])
+    found = {(r["book_id"], r["merchant_order_no"]): order_from(r[2:]) for r in rows if r["book_id"] is not None}
+    return Numbers(rows[0]["tx_now"], found, {numbers[place - 1] for place in rows[0]["closed"] or ()})
+
+
 async def find_by_numbers(
     tx: Tx, numbers: Sequence[tuple[int, str]]
 ) -> tuple[datetime, dict[tuple[int, str], Order]]:
     """(the transaction's time, (book, merchant_order_no) → order) for those that exist."""
-    rows = await fetch(tx, _BY_NUMBERS, [n[0] for n in numbers], [n[1] for n in numbers])
-    found = {(r["book_id"], r["merchant_order_no"]): order_from(r[1:]) for r in rows if r["book_id"] is not None}
-    return rows[0]["tx_now"], found
+    known = await look_up_numbers(tx, numbers)
+    return known.now, known.orders
 
 
 async def find_order(tx: Tx, book_id: int, order_id: UUID) -> Order | None:

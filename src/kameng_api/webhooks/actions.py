@@ -392,6 +392,11 @@ WHERE book_id = $1 AND endpoint_id = $2 AND state IN ('given_up', 'held')
 ORDER BY delivery_id LIMIT $5
 """
 
+_HELD_FOR = """
+SELECT delivery_id FROM webhook_deliveries
+WHERE book_id = $1 AND endpoint_id IS NULL AND state = 'held' AND starts_with(notify_url, $2)
+"""
+
 _RECEIVERS = "SELECT delivery_id, notify_url FROM webhook_deliveries WHERE book_id = $1 AND delivery_id = ANY ($2::uuid[])"
 
 _START_ANEW = """
@@ -454,6 +459,13 @@ async def replay_missing(
     rows = await fetch(tx, _MISSING, book_id, endpoint_id, since, until, _REPLAY_AT_ONCE)
     await _start_anew(tx, book_id, [r["delivery_id"] for r in rows])
     return len(rows), len(rows) == _REPLAY_AT_ONCE
+
+
+async def take_up_held(tx: Tx, book_id: int, receiver: str) -> int:
+    """Send what was held for the receiver whose `notify_url` begins so, a door's account that is on again. Returns how many."""
+    rows = await fetch(tx, _HELD_FOR, book_id, receiver)
+    await _start_anew(tx, book_id, [r["delivery_id"] for r in rows])
+    return len(rows)
 
 
 async def _start_anew(tx: Tx, book_id: int, delivery_ids: Sequence[UUID]) -> None:

@@ -1,5 +1,6 @@
 """Suppliers' lists through the operator's API, read from a real simulator; and the door at which the supplier hints."""
 
+import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -10,7 +11,7 @@ import orjson
 import pytest
 from fastapi import FastAPI
 from tests.api.admin.conftest import Hire, Operator, ok
-from tests.factories.shop import open_desk
+from tests.factories.shop import eventually, open_desk
 from tests.simulator.conftest import SECRETS, Simulator
 
 from kameng_api.jobs import catalog_sync
@@ -18,6 +19,8 @@ from kameng_api.jobs.desk import Desk
 from kameng_api.kit.db import Database, fetch
 from kameng_api.settings import Settings
 from kameng_api.simulator.protocol import signed
+from kameng_api.suppliers.actions import Arrival
+from kameng_api.suppliers.listings import wishes
 
 CODE = "list-card"
 CARD: dict[str, Any] = {"name": "Card", "product_type": "card", "face_value": "10"}
@@ -193,3 +196,18 @@ async def test_a_pushed_change_is_stored_answered_and_read_again_whatever_it_say
         assert len(await fetch(tx, "SELECT 1 FROM supplier_callbacks")) == 2
     await catalog_sync.sync_catalogs(bench.desk)
     assert (await bench.offer())["unit_cost"] == "9.2000"
+
+
+async def test_hints_hold_up_no_callback_about_an_order(bench: Bench, app: FastAPI, database: Database) -> None:
+    """Somebody else is busy with the line that is hinted at: what came with the hint is kept all the same."""
+
+    async def both_kept() -> bool:
+        async with database.transaction() as tx:
+            return len(await fetch(tx, "SELECT 1 FROM supplier_callbacks")) == 2
+
+    arrivals = Arrival("sim-a", {}, b"1", True, None, (CODE,)), Arrival("sim-a", {}, b"2", True, None)
+    async with database.transaction() as tx:
+        await wishes.note_hints(tx, "sim-a", [CODE])
+        told = [asyncio.create_task(app.state.door.callbacks.submit(arrival)) for arrival in arrivals]
+        await eventually(both_kept, within_s=5)
+    assert len(await asyncio.gather(*told)) == 2

@@ -160,6 +160,62 @@ async def test_one_setting_is_changed_without_typing_the_secret_again(admin: Ope
     assert entry["facts"] == {"changed": ["timeout_s"]}
 
 
+async def test_a_sealed_secret_is_not_sent_to_another_host(admin: Operator, simulator: Simulator) -> None:
+    """Whoever may change settings must not thereby read the secrets: those of the old address stay with it."""
+    heard: list[str] = []
+
+    async def listen(request: web.Request) -> web.Response:
+        heard.append(str(request.headers) + await request.text())
+        return web.Response(text="{}", content_type="application/json")
+
+    await ok(await admin.post("/channels", json=CHANNEL | {"settings": of(simulator)}), 201)
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", listen)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        elsewhere = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        for address in (elsewhere, simulator.url.replace("127.0.0.1", "localhost"), simulator.url.replace("http:", "https:")):
+            refused = await admin.post("/suppliers/sim-a/settings", json={"settings": {"base_url": address}})
+            assert refused.status_code == 422, address
+            [wrong] = refused.json()["errors"]
+            assert (wrong["pointer"], wrong["code"]) == ("/settings/secret", "required") and SECRETS["sim-a"] not in refused.text
+        bare = {"base_url": elsewhere, "app_key": "app-sim-a"}
+        again = await admin.post("/suppliers/try", json={"adapter": "simulator", "environment": "test", "settings": bare})
+        assert "/settings/secret" in [e["pointer"] for e in again.json()["errors"]], "nor by trying: a test takes no sealed secret"
+        await admin.post("/suppliers/sim-a/try", json={})
+        await admin.post("/channels/sim-a/refresh-wallet", json={})
+        assert heard == []
+        assert (await ok(await admin.post("/suppliers/sim-a/try", json={})))["works"], "what was refused changed nothing"
+        await ok(await admin.post("/suppliers/sim-a/settings", json={"settings": {"base_url": elsewhere, "secret": SECRET}}))
+        await admin.post("/channels/sim-a/refresh-wallet", json={})
+        assert heard, "with every secret given anew it moves"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_path_at_the_same_host_asks_for_no_secret(admin: Operator) -> None:
+    await ok(await admin.post("/channels", json=CHANNEL | {"settings": SETTINGS | {"base_url": "http://vendor.example"}}), 201)
+    for address in ("http://VENDOR.example", "http://vendor.example:80"):
+        await ok(await admin.post("/suppliers/sim-a/settings", json={"settings": {"base_url": address, "timeout_s": 4}}))
+
+
+async def test_addresses_of_this_machines_cloud_are_refused_and_private_ones_are_not(admin: Operator) -> None:
+    for environment in ("live", "test"):
+        for address in ("http://169.254.169.254", "https://[fe80::1]", "http://[fd00:ec2::254]:8080"):
+            wanted = {"adapter": "kakayun", "environment": environment, "settings": {"base_url": address, "userid": "1", "key": SECRET}}
+            for path, body in (("/suppliers/try", wanted), ("/channels", {"id": "k", "name": "K", **wanted})):
+                refused = await admin.post(path, json=body)
+                assert refused.status_code == 422, (path, address)
+                [wrong] = refused.json()["errors"]
+                assert (wrong["pointer"], wrong["code"]) == ("/settings/base_url", "not_allowed") and "link-local" in wrong["detail"]
+    inside = {"base_url": "http://10.0.0.7:8080", "userid": "1", "key": SECRET}
+    await ok(await admin.post("/channels", json={"id": "k", "name": "K", "adapter": "kakayun", "environment": "live", "settings": inside}), 201)
+    moved = await admin.post("/suppliers/k/settings", json={"settings": {"query_url": "http://169.254.169.254", "key": SECRET}})
+    assert moved.json()["errors"][0]["pointer"] == "/settings/query_url"
+
+
 # ---- the wallet ------------------------------------------------------------------------------------------------------
 
 

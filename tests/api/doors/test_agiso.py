@@ -6,15 +6,22 @@ import hashlib
 import itertools
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from tests.factories.client import Client
+from tests.factories.client import Client, door_of
 from tests.factories.doors import DoorHouse, Heard
+from tests.factories.merchants import keyring_of
 from tests.factories.shop import PHONE, eventually
+
+from kameng_api.catalog import actions as catalog
+from kameng_api.catalog import queries as catalog_queries
+from kameng_api.catalog.rules import Offer, Price
+from kameng_api.orders import actions as orders
 
 SECRET = "0123456789abcdef0123456789abcdef"
 MERCHANT_KEY = "a0b1c2d3e4f5a6b7"
@@ -54,8 +61,11 @@ class Tool:
         complete = {"userId": USER, "timestamp": at or int(time.time()), "version": "1.0"} | params
         return {**complete, "sign": sign_of(complete)}
 
+    async def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        return await self.house.http.post(f"{self.base}/{path}", content=json.dumps(body, ensure_ascii=False).encode())
+
     async def send(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = await self.house.http.post(f"{self.base}/{path}", content=json.dumps(body, ensure_ascii=False).encode())
+        answer = await self.post(path, body)
         assert answer.status_code == 200
         read: dict[str, Any] = json.loads(answer.content, parse_float=Decimal)
         assert set(read) == {"code", "message", "data"} and isinstance(read["code"], int)
@@ -87,15 +97,25 @@ def purchase(house: DoorHouse, number: str, **more: Any) -> dict[str, Any]:
     return recharge(house, number, productNo="card10", buyNum=2, attach="") | more
 
 
-async def tool_at(house: DoorHouse, *, secret: str = SECRET, **settings: str) -> Tool:
+async def tool_at(house: DoorHouse, *, secret: str = SECRET, rate: int | None = None, **settings: str) -> Tool:
     await house.account(
         "agiso", USER, {"app_secret": secret, "merchant_key": MERCHANT_KEY},
         products={"hf100": {"sku": "mobile-cn-100"}, "card10": {"sku": "test-card"}, "none": {"sku": "test-out-of-stock"},
-                  "qb10": {"sku": "qb", "face_value": "10"}},
-        settings={"app_id": "2026073033612141753"} | settings, own_skus=False,
+                  "qb10": {"sku": "qb", "face_value": "10"}, "voucher10": {"sku": "test-voucher"}},
+        settings={"app_id": "2026073033612141753"} | settings, own_skus=False, reads_per_s=rate, writes_per_s=rate,
     )  # fmt: skip
     house.receiver.reply = lambda _: (200, '{"code":200,"message":"请求成功"}'.encode())
     return Tool(house)
+
+
+async def add_voucher(house: DoorHouse) -> None:
+    """`voucher10`, a voucher (卡券), whose success may be a receipt alone."""
+    async with house.db.transaction() as tx:
+        product = await catalog_queries.get_product(tx, "test-card")
+        await catalog.put_product(tx, replace(product, sku="test-voucher", product_type="voucher"))
+        await catalog.set_price(tx, "test-voucher", Price(unit_price=100_000))
+        await catalog.set_offer(tx, Offer("sim-a", "test-voucher", "test-card", unit_cost=95_000))
+    await door_of(house.app).catalog.refresh()
 
 
 def told(heard: Heard) -> dict[str, Any]:
@@ -146,6 +166,18 @@ async def test_a_failed_order_is_told_and_found_failed(house: DoorHouse) -> None
     news = told(heard)
     assert (news["orderStatus"], news["failCode"], news["failReason"], news["orderCost"]) == (30, 9999, "供应商处理失败", 0)
     assert await tool.status(number) == 30
+
+
+async def test_what_was_given_back_is_no_cost(house: DoorHouse) -> None:
+    tool, number = await tool_at(house), new_number()
+    await tool.call("order/createRecharge", recharge(house, number))
+    order = await house.finished(number)
+    async with house.db.transaction() as tx:
+        await orders.refund(
+            tx, keyring_of(house.settings), order.book_id, order.order_id, refund_no="r1", amount=85_000, reason="a complaint"
+        )
+    read = await tool.call("order/get", {"orderNo": number})
+    assert (read["data"]["orderStatus"], read["data"]["orderCost"]) == (20, 90)
 
 
 @pytest.mark.parametrize(("target", "end"), [("10000000004", 20), ("10000000005", 30)])
@@ -241,25 +273,59 @@ async def test_the_same_order_sent_again_is_the_first_whatever_its_limit_and_clo
     assert await house.orders() == 1
 
 
-@pytest.mark.parametrize("more", [{"buyNum": 2}, {"attach": '{"account":"13900139000"}'}, {"productNo": "qb10"}, {"productNo": "card10"}])
-async def test_another_order_under_the_number_is_an_error_and_no_order(quiet_house: DoorHouse, more: dict[str, Any]) -> None:
+OTHER_ORDERS = [{"buyNum": 2}, {"attach": '{"account":"13900139000"}'}, {"productNo": "qb10"}, {"productNo": "card10"}]
+
+
+@pytest.mark.parametrize("more", OTHER_ORDERS)
+async def test_another_order_under_the_number_is_no_verdict_while_the_first_may_be_delivered(
+    quiet_house: DoorHouse, more: dict[str, Any]
+) -> None:
     house = quiet_house
     tool, number = await tool_at(house), new_number()
     await tool.call("order/createRecharge", recharge(house, number))
-    assert (await tool.call("order/createRecharge", recharge(house, number, **more)))["code"] == 1250
+    read = await tool.call("order/createRecharge", recharge(house, number, **more))
+    assert (read["code"], read["data"]["orderNo"], read["data"]["orderStatus"]) == (200, number, 10)
     assert await house.orders() == 1
     assert await tool.status(number) == 10
 
 
-async def test_a_number_that_the_merchant_uses_elsewhere_is_no_order_of_theirs(quiet_house: DoorHouse) -> None:
+@pytest.mark.parametrize("more", OTHER_ORDERS)
+async def test_another_order_under_the_number_is_an_error_once_the_first_has_bought_nothing(
+    quiet_house: DoorHouse, more: dict[str, Any]
+) -> None:
     house = quiet_house
     tool, number = await tool_at(house), new_number()
+    await tool.call("order/createRecharge", recharge(house, number))
+    assert (await tool.call("order/cancel", {"orderNo": number}))["data"]["cancelStatus"] == 20
+    assert (await tool.call("order/createRecharge", recharge(house, number, **more)))["code"] == 1250
+    assert await house.orders() == 1
+
+
+@pytest.mark.parametrize("unknown_orders", ["wait", "failed"])
+async def test_a_number_that_the_merchant_uses_elsewhere_is_never_given_up_while_it_may_be_delivered(
+    quiet_house: DoorHouse, unknown_orders: str
+) -> None:
+    house = quiet_house
+    tool, number = await tool_at(house, unknown_orders=unknown_orders), new_number()
     async with Client(house.app, house.merchant.key) as merchant:
         placed = await merchant.post("/v1/orders", {"merchant_order_no": number, "sku": "mobile-cn-100", "target": PHONE})
         assert placed.status_code == 201
-    assert (await tool.call("order/get", {"orderNo": number}))["code"] == 9999
+        assert await tool.status(number) == 10
+        assert (await tool.call("order/createRecharge", recharge(house, number)))["data"]["orderStatus"] == 10
+        assert (await tool.call("order/cancel", {"orderNo": number}))["data"]["cancelStatus"] == 30
+        assert (await merchant.post(f"/v1/orders/{placed.json()['id']}/cancel", {})).status_code == 200
+    assert await tool.status(number) == (10 if unknown_orders == "wait" else 30)
     assert (await tool.call("order/createRecharge", recharge(house, number)))["code"] == 1250
-    assert (await tool.call("order/cancel", {"orderNo": number}))["data"]["cancelStatus"] == 30
+
+
+@pytest.mark.parametrize("unknown_orders", ["wait", "failed"])
+async def test_an_order_delivered_elsewhere_is_never_given_up(house: DoorHouse, unknown_orders: str) -> None:
+    tool, number = await tool_at(house, unknown_orders=unknown_orders), new_number()
+    async with Client(house.app, house.merchant.key) as merchant:
+        await merchant.post("/v1/orders", {"merchant_order_no": number, "sku": "mobile-cn-100", "target": PHONE})
+    assert (await house.finished(number)).status == "succeeded"
+    assert await tool.status(number) == 10
+    assert (await tool.call("order/createRecharge", recharge(house, number)))["data"]["orderStatus"] == 10
 
 
 # ---- asked while it is being placed -------------------------------------------------------------------------------------
@@ -288,14 +354,13 @@ async def test_a_query_while_another_process_decides_waits_for_it(quiet_house: D
         await asyncio.sleep(0.5)
         assert not asking.done()
     read = await asking
-    assert read["code"] == (9999 if unknown_orders == "wait" else 200)
-    assert unknown_orders == "wait" or read["data"]["orderStatus"] == 30
+    assert (read["code"], read["data"]["orderStatus"]) == (200, 10 if unknown_orders == "wait" else 30)
 
 
-async def test_an_unknown_order_has_no_status_and_may_still_be_placed(quiet_house: DoorHouse) -> None:
+async def test_an_unknown_order_is_waited_for_and_may_still_be_placed(quiet_house: DoorHouse) -> None:
     house = quiet_house
     tool, number = await tool_at(house), new_number()
-    assert await tool.call("order/get", {"orderNo": number}) == {"code": 9999, "message": "失败原因:订单不存在", "data": None}
+    assert await tool.status(number) == 10
     assert (await tool.call("order/createRecharge", recharge(house, number)))["data"]["orderStatus"] == 10
 
 
@@ -387,8 +452,22 @@ async def test_no_cards_are_bought_under_a_secret_that_cannot_hand_them_over(qui
     secret = SECRET + "0" + MERCHANT_KEY
     query = "&".join(f"{name}={text_of(odd[name])}" for name in sorted(odd))
     odd["sign"] = hashlib.md5((secret + query + secret).encode()).hexdigest().upper()
-    assert (await Tool(house).send("order/createPurchase", odd))["data"]["orderStatus"] == 10
+    answer = await Tool(house).post("order/createPurchase", odd)
+    assert (answer.status_code, answer.content) == (503, b""), "nothing was placed: no answer that reads as accepted, and none that is a verdict"
     assert await house.orders() == 0
+
+
+async def test_who_places_too_often_is_not_told_that_the_order_was_taken(quiet_house: DoorHouse) -> None:
+    house = quiet_house
+    tool = await tool_at(house, rate=1)
+    numbers = [new_number() for _ in range(12)]
+    await tool.status(numbers[0])  # the account is known for a moment
+    answers = await asyncio.gather(*[tool.post("order/createRecharge", tool.body(recharge(house, number))) for number in numbers])
+    turned_away = [number for number, answer in zip(numbers, answers, strict=True) if answer.status_code == 429]
+    assert turned_away and all(a.content == b"" for a in answers if a.status_code == 429)
+    assert await house.orders() == len(numbers) - len(turned_away)
+    asked = await asyncio.gather(*[tool.status(turned_away[0]) for _ in range(6)])
+    assert set(asked) == {10}, "a query that was turned away is no verdict"
 
 
 # ---- cancellation and products ------------------------------------------------------------------------------------------
@@ -441,3 +520,16 @@ async def test_a_template_says_what_the_buyer_must_fill_in(quiet_house: DoorHous
     assert (await tool.call("product/getTemplate", {"productNo": "none"}))["data"]["productStock"] == 0
     assert (await tool.call("product/getTemplate", {"productNo": "nothing"}))["code"] == 1100
     assert (await tool.call("product/subscribePriceNotify", {"productNo": "hf100"}))["code"] == 9999
+
+
+@pytest.mark.parametrize("path", ["order/createPurchase", "order/createRecharge"])
+async def test_a_voucher_is_no_product_here(quiet_house: DoorHouse, path: str) -> None:
+    """It may be delivered by a receipt alone, and then there would be no cards to tell."""
+    house = quiet_house
+    tool, number = await tool_at(house), new_number()
+    await add_voucher(house)
+    assert (await tool.call(path, purchase(house, number, productNo="voucher10")))["code"] == 1100
+    assert (await tool.call("product/getTemplate", {"productNo": "voucher10"}))["code"] == 1100
+    listed = await tool.call("product/getList", {"pageIndex": 1, "pageSize": 20})
+    assert {item["productNo"] for item in listed["data"]["items"]} == {"hf100", "card10", "none", "qb10"}
+    assert await house.orders() == 0

@@ -15,6 +15,9 @@ from tests.factories.doors import DoorHouse, Heard
 from tests.factories.shop import PHONE
 
 from kameng_api.api.doors.dujiao import DOOR
+from kameng_api.kit.db import execute, fetch
+from kameng_api.kit.ids import new_ulid
+from kameng_api.orders.foreign import short_of
 
 SECRET = "test-api-secret"
 KEY = "dj_test_key"
@@ -135,6 +138,7 @@ async def test_the_same_number_again_is_the_first_order(quiet_house: DoorHouse, 
     first = await quiet_shop.order("D1")
     again = await quiet_shop.order("D1")
     assert again == {**first, "status": "fulfilling"}
+    assert await quiet_shop.order("D1", callback_url="https://m.example.com/cb") == again  # where it is told does not make it another order
     assert (await quiet_shop.order("D1", quantity=2, status=400))["error_code"] == "bad_request"
     assert await quiet_house.orders() == 1
     answers = await asyncio.gather(*(quiet_shop.order("D2") for _ in range(30)))
@@ -150,6 +154,30 @@ async def test_a_query_by_another_shop_finds_nothing(quiet_house: DoorHouse, qui
         assert (await theirs.call("GET", path, status=404))["error_code"] == "order_not_found"
     assert (await theirs.call("POST", f"/orders/{placed['order_id']}/cancel", status=404))["error_code"] == "order_not_found"
     assert (await quiet_shop.call("GET", f"/orders/{placed['order_id']}"))["status"] == "fulfilling"
+
+
+async def test_another_account_of_the_merchant_sees_no_order_and_no_cards(house: DoorHouse, shop: Shop) -> None:
+    await house.account("dujiao", "dj_second", {"api_secret": SECRET}, products=PRODUCTS)
+    second = Shop(house.http, "dj_second")
+    placed = await shop.order("D1", 2)
+    await house.finished("D1")
+    for method, path in (("GET", f"/orders/{placed['order_id']}"), ("POST", f"/orders/{placed['order_id']}/cancel")):
+        assert (await second.call(method, path, status=503))["error_code"] == "internal_error"  # it was delivered: no "there is none"
+    assert (await second.order("D1", 2, status=400))["error_code"] == "bad_request"
+    async with house.db.transaction() as tx:
+        assert await fetch(tx, "SELECT 1 FROM code_reveals") == []
+
+
+async def test_an_order_that_a_restore_may_have_lost_is_not_denied(quiet_house: DoorHouse, quiet_shop: Shop) -> None:
+    """Its id is older than a restore, which is over: it may be among what was lost, and delivered."""
+    before = short_of(new_ulid())
+    async with quiet_house.db.transaction() as tx:
+        await execute(
+            tx, "INSERT INTO restores (restore_id, begun_by, last_commit_at, xid_shift, ended_at) VALUES ($1, 'test', now(), 0, now())", new_ulid()
+        )
+    assert (await quiet_shop.call("GET", f"/orders/{before}", status=503))["error_code"] == "internal_error"
+    await asyncio.sleep(0.01)
+    assert (await quiet_shop.call("GET", f"/orders/{short_of(new_ulid())}", status=404))["error_code"] == "order_not_found"
 
 
 async def test_an_answer_that_is_not_certain_says_so(quiet_house: DoorHouse, quiet_shop: Shop) -> None:

@@ -5,14 +5,18 @@ import base64
 import hashlib
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from tests.factories.client import Client
+from tests.factories.client import Client, door_of
 from tests.factories.doors import DoorHouse, Heard
 from tests.factories.shop import PHONE, eventually
+
+from kameng_api.catalog import actions as catalog
+from kameng_api.catalog import queries as catalog_queries
+from kameng_api.catalog.rules import Offer, Price
 
 KEY = "1888bc29f89f9e19e7ff8c788ba5fc0c"
 CUSTOMER = "1010000055"
@@ -369,6 +373,55 @@ async def test_a_lost_database_is_doubt(quiet_house: DoorHouse) -> None:
     gate._submit = gone  # type: ignore[assignment]
     gate.open()
     assert (await placing)["retCode"] == "999"
+
+
+async def add_product(house: DoorHouse, like: str, sku: str, **more: Any) -> None:
+    """A product of ours beside `like`, for 1 yuan."""
+    async with house.db.transaction() as tx:
+        product = await catalog_queries.get_product(tx, like)
+        await catalog.put_product(tx, replace(product, sku=sku, **more))
+        await catalog.set_price(tx, sku, Price(unit_price=10_000))
+        await catalog.set_offer(tx, Offer("sim-a", sku, "test-card", unit_cost=9_500))
+    await door_of(house.app).catalog.refresh()
+
+
+async def test_a_voucher_is_no_product_here(quiet_house: DoorHouse) -> None:
+    """It may be delivered by a receipt alone, and then there would be no cards to tell."""
+    house = quiet_house
+    jd, number = await jd_at(house), new_number()
+    await add_product(house, "test-card", "test-voucher", product_type="voucher")
+    assert (await jd.call("/preCheck", cards("1", skuId="test-voucher")))["retCode"] == "107"
+    assert (await jd.call("/card/order", cards(number, skuId="test-voucher")))["retCode"] == "107"
+    assert (await jd.call("/direct/order", direct(number)))["retCode"] == "109", "and the no stays true"
+    assert await house.orders() == 0
+
+
+@pytest.mark.parametrize(
+    ("products", "out_id", "sku"),
+    [
+        ({"own-1": {"sku": "mobile-cn-100"}}, "own-1", "mobile-cn-100"),  # named by the merchant
+        ({}, "mobile-cn-100", "mobile-cn-100"),  # a SKU of ours by the merchant's word
+        ({"1016892029": {"sku": "1016892029"}, "own-1": {"sku": "mobile-cn-100"}}, "own-1", "1016892029"),
+        ({}, "", "1016892029"),
+    ],
+)
+async def test_jds_number_that_happens_to_be_a_sku_of_ours_is_not_meant(
+    quiet_house: DoorHouse, products: dict[str, dict[str, str]], out_id: str, sku: str
+) -> None:
+    house, number = quiet_house, new_number()
+    await add_product(house, "mobile-cn-100", "1016892029")
+    await house.account("jd_card", CUSTOMER, {"private_key": KEY}, products=products, settings={"callback_base": "off"})
+    answer = await Jd(house).call("/direct/order", direct(number, outId=out_id))
+    order = await house.order(number)
+    assert order is not None and order.sku == sku, answer
+
+
+async def test_a_number_that_the_map_names_is_meant_even_while_it_is_not_sold(quiet_house: DoorHouse) -> None:
+    house, number = quiet_house, new_number()
+    await add_product(house, "mobile-cn-100", "1016892029")
+    await house.account("jd_card", CUSTOMER, {"private_key": KEY}, products={"own-1": {"sku": "gone"}}, settings={"callback_base": "off"})
+    assert (await Jd(house).call("/direct/order", direct(number, outId="own-1")))["retCode"] == "109"
+    assert await house.orders() == 0
 
 
 # ---- before the buyer pays ----------------------------------------------------------------------------------------------

@@ -5,15 +5,19 @@ import base64
 import hashlib
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from tests.factories.client import Client
+from tests.factories.client import Client, door_of
 from tests.factories.doors import DoorHouse, Heard
 from tests.factories.shop import PHONE, eventually
+
+from kameng_api.catalog import actions as catalog
+from kameng_api.catalog import queries as catalog_queries
+from kameng_api.catalog.rules import Offer, Price
 
 KEY = "12345678901234567890123456789012"
 AES = "abcdefghijklmnopqrstuvwxyz012345"
@@ -245,14 +249,29 @@ async def test_another_order_under_the_number_pauses_and_is_final_only_once_the_
     assert await house.orders() == 2
 
 
-async def test_a_number_that_the_merchant_bought_elsewhere_is_never_given_up(quiet_house: DoorHouse) -> None:
+@pytest.mark.parametrize("unknown_orders", ["wait", "refund"])
+async def test_a_number_that_the_merchant_bought_elsewhere_is_given_up_only_once_it_has_failed(
+    quiet_house: DoorHouse, unknown_orders: str
+) -> None:
     house = quiet_house
-    jd, number = await jd_at(house), new_number()
+    jd, number = await jd_at(house, unknown_orders=unknown_orders), new_number()
     async with Client(house.app, house.merchant.key) as merchant:
         placed = await merchant.post("/v1/orders", {"merchant_order_no": number, "sku": "mobile-cn-100", "target": PHONE})
         assert placed.status_code == 201
+        assert await jd.find(number) == ("JDO_303", 4)
+        assert await jd.begin(topup(house, number)) == ("JDO_303", 4)
+        assert (await merchant.post(f"/v1/orders/{placed.json()['id']}/cancel", {})).status_code == 200
+    assert await jd.find(number) == ("JDO_303", 4 if unknown_orders == "wait" else 2)
+    assert await jd.begin(topup(house, number)) == ("JDO_303", 2)
+
+
+@pytest.mark.parametrize("unknown_orders", ["wait", "refund"])
+async def test_an_order_delivered_elsewhere_is_never_given_up(house: DoorHouse, unknown_orders: str) -> None:
+    jd, number = await jd_at(house, unknown_orders=unknown_orders), new_number()
+    async with Client(house.app, house.merchant.key) as merchant:
+        await merchant.post("/v1/orders", {"merchant_order_no": number, "sku": "mobile-cn-100", "target": PHONE})
+    assert (await house.finished(number)).status == "succeeded"
     assert await jd.find(number) == ("JDO_303", 4)
-    assert await jd.begin(topup(house, number)) == ("JDO_303", 4)
 
 
 # ---- asked while it is being placed -------------------------------------------------------------------------------------
@@ -360,3 +379,18 @@ async def test_no_cards_are_bought_under_a_key_that_cannot_hand_them_over(quiet_
     assert (answer["code"], answer["produceStatus"]) == ("JDO_201", 3)
     assert await house.orders() == 0
     assert await jd.begin(topup(house, new_number())) == ("JDO_201", 3)
+
+
+async def test_a_voucher_is_no_product_here(quiet_house: DoorHouse) -> None:
+    """It may be delivered by a receipt alone, and then there would be no cards to tell."""
+    house = quiet_house
+    jd, number = await jd_at(house), new_number()
+    async with house.db.transaction() as tx:
+        product = await catalog_queries.get_product(tx, "test-card")
+        await catalog.put_product(tx, replace(product, sku="test-voucher", product_type="voucher"))
+        await catalog.set_price(tx, "test-voucher", Price(unit_price=100_000))
+        await catalog.set_offer(tx, Offer("sim-a", "test-voucher", "test-card", unit_cost=95_000))
+    await door_of(house.app).catalog.refresh()
+    assert await jd.begin(cards(house, number, wareNo="test-voucher")) == ("JDO_302", 2)
+    assert await jd.begin(topup(house, number)) == ("JDO_500", 2), "and the no stays true"
+    assert await house.orders() == 0

@@ -13,6 +13,7 @@ from tests.factories.client import door_of
 from tests.factories.doors import DoorHouse, Heard
 from tests.factories.shop import PHONE, eventually
 
+from kameng_api.api.doors.lobby import InHand
 from kameng_api.api.limits import Failures
 from kameng_api.catalog import actions as catalog
 from kameng_api.kit.db import execute, fetch
@@ -307,7 +308,8 @@ async def test_a_refusal_says_why_and_buys_nothing(quiet_house: DoorHouse, quiet
     answer = await quiet_client.call("index/recharge", **asked)
     assert answer["errno"] == 1 and answer["errmsg"].startswith(says), answer
     assert await quiet_house.orders() == 0
-    assert (await quiet_client.recharge("T1"))["errno"] == 0  # the number may be used: the platform stores no refused order
+    again = (await quiet_client.recharge("T1"))["errmsg"]  # a copy that was still on its way would be bought after the client has acted on the no
+    assert again == "提交成功" if "out_trade_num" in fields else again.startswith("该订单号已关闭")
 
 
 async def test_too_little_money_is_said(quiet_house: DoorHouse) -> None:
@@ -316,6 +318,48 @@ async def test_too_little_money_is_said(quiet_house: DoorHouse) -> None:
     for n in range(10):
         assert (await client.recharge(f"T{n}", "player1", "5"))["errno"] == 0
     assert (await client.recharge("T10", "player1", "5"))["errmsg"].startswith("余额不足")
+    assert (await client.call("index/remove", out_trade_nums="T1"))["errno"] == 0
+    assert (await client.recharge("T10", "player1", "5"))["errno"] == 0  # asked again as a matter of course: the number stayed open
+
+
+async def test_a_request_that_hung_on_its_way_is_not_bought_after_a_refusal(quiet_house: DoorHouse, quiet_client: Yrapi) -> None:
+    """The first try hangs before another process; the second is refused for good here, and the client gives its buyer his money back."""
+    gate = quiet_house.slow_placing(holds=1)
+    first = asyncio.create_task(quiet_client.recharge("T1"))
+    await gate.until_waiting()
+    lobby = door_of(quiet_house.app).lobby
+    other_process, lobby.in_hand = lobby.in_hand, InHand()
+    assert (await quiet_client.recharge("T1", price="1"))["errno"] == 1
+    lobby.in_hand = other_process
+    gate.open()
+    answer = await first
+    assert answer["errno"] == 1 and answer["errmsg"].startswith("该订单号已关闭")
+    assert await quiet_house.orders() == 0
+
+
+async def test_what_another_way_bought_is_neither_shown_nor_cancelled(quiet_house: DoorHouse, quiet_client: Yrapi) -> None:
+    """Another account of the same merchant at the same door: not its order, not its cards, not its to withdraw; and no "there is none"."""
+    await quiet_house.account("yrapi", "10002", {"api_key": KEY}, products=PRODUCTS, settings={"repeat": "return"})
+    other = Yrapi(quiet_house.http, "10002")
+    assert (await quiet_client.recharge("T1"))["errno"] == 0
+    [row] = (await other.call("index/check", out_trade_nums="T1"))["data"]
+    assert (row["state"], row["mobile"], row["charge_kami"]) == (0, "", "")
+    assert (await other.call("index/remove", out_trade_nums="T1"))["data"][0]["status"] == 1
+    assert await quiet_client.state("T1") == 0
+    assert (await other.recharge("T1"))["errmsg"] == DUPLICATE
+    assert await quiet_house.orders() == 1
+
+
+async def test_cards_bought_another_way_stay_hidden(house: DoorHouse, client: Yrapi) -> None:
+    await house.account("yrapi", "10002", {"api_key": KEY}, products=PRODUCTS, settings={"repeat": "return"})
+    other = Yrapi(house.http, "10002")
+    await client.recharge("T11", "", "11")
+    await house.finished("T11")
+    [row] = (await other.call("index/check", out_trade_nums="T11"))["data"]
+    assert (row["state"], row["charge_kami"], row["voucher"]) == (0, "", "")
+    assert (await other.recharge("T11", "", "11"))["errmsg"] == DUPLICATE
+    async with house.db.transaction() as tx:
+        assert await fetch(tx, "SELECT 1 FROM code_reveals") == []
 
 
 async def test_a_face_value_is_fixed_by_the_map_or_asked_for(quiet_house: DoorHouse, quiet_client: Yrapi) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,30 @@ async def test_a_listed_code_means_what_its_row_says(answer: Any, status: int, o
 async def test_everything_else_is_doubt(answer: Any, status: int) -> None:
     outcome = await placed(HttpAnswer(status, JSON, json.dumps(answer).encode()))
     assert isinstance(outcome, Unknown) and not outcome.needs_person, outcome
+
+
+async def test_a_no_at_a_look_up_names_our_order_or_is_doubt() -> None:
+    """The same code may be about the question: nothing says that the order itself failed."""
+    text = SHOP.read_text(encoding="utf-8")
+    row = '"41": {verdict: refused, scope: channel, reason: out_of_stock}'
+    told = text.replace('codes: {"0": state, "40": not_found}', f'codes: {{"0": state, "40": not_found, {row}}}')
+    assert told != text
+    compiled = compile_text(told.encode(), SHOP)
+    settings = compiled.settings.model_validate({"base_url": "https://shop.example.com", "app": "app1", "key": KEY})
+    for data, kind in ((None, Unknown), ({"state": "failed"}, Unknown), ({"no": "T1"}, Refused)):
+        answer = {"code": 41, "data": data}
+        supplier = DeclaredSupplier(compiled, settings, Wire(answer))
+        assert supplier.look_up is not None
+        assert isinstance((await supplier.look_up("T1")).outcome, kind), answer
+
+
+async def test_a_file_has_one_currency_and_sells_in_no_other() -> None:
+    supplier, wire = connected(order("done"))
+    outcome = (await supplier.place(replace(PURCHASE, currency="USD"))).outcome
+    assert isinstance(outcome, NotSent) and outcome.cause is Cause.OURS and not wire.sent
+    text = SHOP.read_text(encoding="utf-8").replace("max_units: 10}", "max_units: 10, currency: USD}")
+    with pytest.raises(Exception, match="balance, products, product says another"):
+        compile_text(text.encode(), SHOP)
 
 
 async def test_of_a_list_the_one_row_with_our_number_counts() -> None:

@@ -1,15 +1,31 @@
 """The traps of dujiao-next: no question by our number, no price guard, cards only at the look-up, a signed path that is not ours."""
 
 import asyncio
+import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import pytest
 from tests.suppliers import traps
 from tests.suppliers.benches import TwinBench
+from tests.suppliers.twins.dujiao import signature
 from tests.suppliers.twins.world import TwinWorld
 
-from kameng_api.suppliers.port import Accepted, Delivered, NotSent, Outcome, Purchase, Refused, Reversed, SupplierProduct, Unknown
+from kameng_api.suppliers.port import (
+    Accepted,
+    CallbackNews,
+    Code,
+    Delivered,
+    NotSent,
+    Outcome,
+    Purchase,
+    Refused,
+    Reversed,
+    SupplierProduct,
+    Unknown,
+)
 
 NAME = "dujiao"
 
@@ -54,8 +70,19 @@ async def test_a_lost_answer_is_for_a_person_until_the_callback_names_both_numbe
     assert await look_up(twin, purchase, None) == Unknown("it can be asked by its own order number only, and we have none", needs_person=True)
     assert await twin.delivered(purchase.reference) == 1
     [told] = await news_of(twin, purchase.reference)
-    assert isinstance(told, Delivered) and told.units == 1 and told.supplier_order_no
+    assert isinstance(told, Accepted) and told.supplier_order_no and twin.supplier.capabilities.trusted_callback
     assert isinstance(await look_up(twin, purchase, told.supplier_order_no), Delivered)
+
+
+async def test_a_callback_with_one_card_of_two_is_no_verdict(twin: TwinWorld) -> None:
+    """It says no quantity: one line may be all of the order or a part of it."""
+    assert twin.supplier.read_callback is not None
+    now = int(time.time())
+    fulfillment = {"type": "auto", "status": "delivered", "payload": "ABCD-1"}
+    body = orjson.dumps({"order_id": 7, "downstream_order_no": "T1", "status": "completed", "fulfillment": fulfillment})
+    sign = signature(twin.twin.secret.encode(), "POST", "/api/v1/upstream/callback", str(now), body)
+    keys = {"dujiao-next-api-key": twin.twin.app_key, "dujiao-next-timestamp": str(now), "dujiao-next-signature": sign}
+    assert twin.supplier.read_callback(keys, body, datetime.now(UTC)) == CallbackNews("T1", Accepted("7"))
 
 
 async def test_a_number_of_another_shape_is_never_put_into_an_address(twin: TwinWorld) -> None:
@@ -71,12 +98,18 @@ async def test_the_same_number_again_is_the_first_order(twin: TwinWorld) -> None
 
 
 async def test_what_a_person_delivers_is_looked_up_not_counted(twin: TwinWorld) -> None:
-    purchase = by_hand(twin, units=2)
+    purchase = by_hand(twin)
     number = await placed(twin, purchase)
     [told] = await news_of(twin, purchase.reference)
     assert told == Accepted(number)
     found = await look_up(twin, purchase, number)
-    assert isinstance(found, Delivered) and found.units == 2 and not found.codes and found.receipt
+    assert isinstance(found, Delivered) and found.units == 1 and found.receipt is None
+    (row,) = await twin.simulator.rows("deliveries", purchase.reference)
+    assert found.codes == (Code(f"充值成功 {row['receipt']}"),), "whole, and sealed like a card: it may be the goods"
+    noted = twin.connect(manual_payload="note")
+    assert noted.look_up is not None
+    assert (await noted.look_up(purchase.reference, number)).outcome == replace(found, codes=())
+    assert isinstance((await twin.supplier.place(by_hand(twin, units=2))).outcome, NotSent)
     assert (await twin.simulator.rows("deliveries", purchase.reference))[0]["target"] == "13800138000"
 
 
@@ -107,7 +140,7 @@ async def test_a_refund_after_delivery_is_a_reversal(twin: TwinWorld) -> None:
     purchase = twin.purchase()
     number = await placed(twin, purchase)
     told = await news_of(twin, purchase.reference, 2)
-    assert isinstance(told[1], Reversed)
+    assert told[0] == Accepted(number) and isinstance(told[1], Reversed)
     found = await look_up(twin, purchase, number)
     assert isinstance(found, Reversed) and found.external_id == told[1].external_id and found.amount == 28_8000
 

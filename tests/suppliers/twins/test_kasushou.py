@@ -46,10 +46,10 @@ async def called(twin: TwinWorld, count: int = 1) -> None:
 
 
 async def test_placing_never_hands_out_cards_and_the_look_up_does(twin: TwinWorld) -> None:
-    purchase = twin.purchase(kind="card", units=3)
+    purchase = twin.purchase(kind="card")
     assert isinstance((await twin.supplier.place(purchase)).outcome, Accepted)
     outcome = await look_up(twin.supplier, purchase.reference)
-    assert isinstance(outcome, Delivered) and outcome.units == 3 and outcome.cost == 3 * 95_5000
+    assert isinstance(outcome, Delivered) and outcome.units == 1 and outcome.cost == 95_5000
     log = await twin.simulator.rows("deliveries", purchase.reference)
     assert [(card.code, card.pin) for card in outcome.codes] == [(row["code"], row["pin"]) for row in log]
 
@@ -110,7 +110,6 @@ async def test_an_order_it_does_not_know_is_missing_from_the_list(twin: TwinWorl
         ("BALANCE_NOT_ENOUGH", RefusalReason.WALLET_EMPTY),
         ("PRODUCT_OFF_SHELF", RefusalReason.PRODUCT_OFF),
         ("PRICE_CHANGED", RefusalReason.PRICE_EXCEEDED),
-        ("PARAM_INVALID", RefusalReason.SUPPLIER_REJECTED),
     ],
 )
 async def test_a_refusal_at_the_door_is_final_and_leaves_no_order(twin: TwinWorld, code: str, reason: RefusalReason) -> None:
@@ -129,12 +128,20 @@ async def test_a_failure_after_placing_is_final_once_the_money_is_back(twin: Twi
     assert await twin.charged(purchase.reference) == 0
 
 
-async def test_a_part_that_was_paid_back_goes_to_a_person(twin: TwinWorld) -> None:
+async def test_several_cards_are_never_one_order_because_no_answer_tells_a_part_from_the_whole(twin: TwinWorld) -> None:
     await twin.turn(partial_rate=1)
     purchase = twin.purchase(kind="card", units=3)
-    await twin.supplier.place(purchase)
-    outcome = await look_up(twin.supplier, purchase.reference)
-    assert isinstance(outcome, Unknown) and outcome.needs_person
+    assert isinstance((await twin.supplier.place(purchase)).outcome, NotSent)
+    assert await twin.simulator.rows("orders", purchase.reference) == []
+    assert twin.supplier.product is not None
+    line = await twin.supplier.product("2910")
+    assert line is not None and (line.product_type, line.min_units, line.max_units) == ("card", 1, 1)
+
+
+async def test_a_failure_in_other_words_is_doubt(twin: TwinWorld) -> None:
+    """Only the texts of the table say that nothing was entered; 下单参数错误 is none of them, although this site means it."""
+    await twin.turn(refuse_rate=1, refuse_code="PARAM_INVALID")
+    assert isinstance((await twin.supplier.place(twin.purchase())).outcome, Unknown)
 
 
 async def test_cards_that_were_taken_back_are_a_reversal(twin: TwinWorld) -> None:
@@ -158,10 +165,10 @@ async def test_cancelling_is_a_request_and_the_money_tells(twin: TwinWorld) -> N
 
 
 async def test_a_wrong_key_buys_nothing(twin: TwinWorld) -> None:
-    """签名错误 carries code 400, which the document calls failed: nothing was entered."""
+    """签名错误 carries code 400, and is not in the table."""
     purchase = twin.purchase()
     outcome = (await twin.connect(apikey="another-key-of-theirs").place(purchase)).outcome
-    assert isinstance(outcome, Refused | Unknown)
+    assert isinstance(outcome, Unknown)
     assert await twin.delivered(purchase.reference) == 0
     assert isinstance(await look_up(twin.connect(apikey="another-key-of-theirs"), purchase.reference), Unknown)
 

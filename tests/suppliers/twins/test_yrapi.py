@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from tests.suppliers.twins.world import TwinWorld
 
-from kameng_api.suppliers.port import Accepted, Delivered, NotFound, NotSent, Outcome, RefusalReason, Refused, Supplier, Unknown
+from kameng_api.suppliers.port import Accepted, Code, Delivered, NotFound, NotSent, Outcome, RefusalReason, Refused, Supplier, Unknown
 
 NAME = "yrapi"
 
@@ -110,6 +110,14 @@ async def test_signs_and_spaces_in_a_target_survive_form_and_signature(twin: Twi
     purchase = twin.purchase(target="+86 138%2B 中文&=账号", fields={"area": "四川", "param1": ""})
     assert isinstance((await twin.supplier.place(purchase)).outcome, Accepted)
     assert await twin.delivered(purchase.reference) == 1
+
+
+async def test_what_may_be_a_card_is_a_code_and_no_receipt(twin: TwinWorld) -> None:
+    purchase = twin.purchase()
+    await twin.supplier.place(purchase)
+    found = await look_up(twin.supplier, purchase.reference)
+    (row,) = await twin.simulator.rows("deliveries", purchase.reference)
+    assert isinstance(found, Delivered) and found.codes == (Code(row["receipt"]),) and found.receipt is None
 
 
 async def test_a_callback_with_a_wrong_signature_is_not_read(twin: TwinWorld) -> None:

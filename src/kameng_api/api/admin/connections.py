@@ -13,6 +13,7 @@ from kameng_api.kit.errors import FieldError, Invalid, NotFound, Problem, StateC
 from kameng_api.kit.http import Client, build_client
 from kameng_api.suppliers import registry
 from kameng_api.suppliers.connections import Connections
+from kameng_api.suppliers.desk.addresses import check_addresses
 from kameng_api.suppliers.port import Wallet
 
 _CONNECT_S = 5.0
@@ -26,13 +27,16 @@ def read_settings(adapter: str, given: dict[str, Any]) -> dict[str, Any]:
     except registry.AdapterNotFound as error:
         raise Invalid(str(error), errors=[FieldError("/adapter", "unknown_value", str(error))]) from None
     try:
-        return _plain(model.model_validate(given))
+        plain = _plain(model.model_validate(given))
     except ValidationError as error:
         wrong = [
             FieldError("/settings" + "".join(f"/{step}" for step in one["loc"]), one["type"], one["msg"])
             for one in error.errors(include_url=False, include_context=False, include_input=False)
         ]
         raise Invalid("these are not the settings of this adapter", errors=wrong) from None
+    if inside := check_addresses(plain):
+        raise Invalid("these settings lead to an address that is no supplier's", errors=inside)
+    return plain
 
 
 def _plain(model: BaseModel) -> dict[str, Any]:

@@ -168,6 +168,7 @@ async def rotate_door_account(desk: AtDesk, account_id: str, wanted: SecretsWant
 @router.post("/door-accounts/{account_id}/enable")
 @needs("keys:write")
 async def enable_door_account(desk: AtDesk, account_id: str) -> dict[str, Any]:
+    """On again within 3 s, and what was not told meanwhile is told."""
     return await _switch(desk, account_id, enabled=True)
 
 
@@ -181,8 +182,11 @@ async def disable_door_account(desk: AtDesk, account_id: str) -> dict[str, Any]:
 async def _switch(desk: Desk, account_id: str, *, enabled: bool) -> dict[str, Any]:
     async with desk.door.db.transaction() as tx:
         found = await door_accounts.switch(tx, read_id(PREFIX, account_id), enabled=enabled)
+        taken_up = await webhooks.take_up_held(tx, found.book_id, foreign.receiver(found.account_id, "")) if enabled else 0
         await _audit(desk, tx, "door_account.enabled" if enabled else "door_account.disabled", found)
     desk.door.lobby.accounts.forget()
+    if taken_up:
+        desk.door.doorbell.ring(Lane.DOOR)
     return shown(found, desk.door.settings.base_url)
 
 

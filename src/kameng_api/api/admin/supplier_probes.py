@@ -14,7 +14,10 @@ from kameng_api.kit.errors import FieldError, Invalid
 from kameng_api.kit.http import build_client
 from kameng_api.suppliers import registry
 from kameng_api.suppliers.desk import probes
+from kameng_api.suppliers.desk.addresses import check_kept_secrets
+from kameng_api.suppliers.desk.forms import form_of, secrets_of
 from kameng_api.suppliers.desk.probes import Report
+from kameng_api.suppliers.port import Adapter
 from kameng_api.suppliers.transport import Transport
 
 _CONNECT_S: Final = 5.0
@@ -44,6 +47,19 @@ async def probe_channel(channel: Channel, keyring: Keyring, timeout_s: float) ->
 
 
 def merge_settings(channel: Channel, keyring: Keyring, changes: Mapping[str, Any]) -> bytes:
-    """The sealed settings with some said anew, so that nobody must type a secret again. Raises Invalid."""
+    """The sealed settings with some said anew, so that nobody must type a secret again.
+
+    Raises Invalid, also where an address changes and a secret is not given with it: it would be sent there.
+    """
     old: dict[str, Any] = orjson.loads(catalog.open_settings(keyring, channel))
-    return orjson.dumps(read_settings(channel.adapter, {**old, **changes}))
+    new = read_settings(channel.adapter, {**old, **changes})
+    adapter = registry.get_adapter(channel.adapter)
+    missing = check_kept_secrets({**_defaults(adapter), **old}, new, changes, secrets_of(adapter))
+    if missing:
+        raise Invalid("secrets are sent to the address they were given for: another host needs every secret anew", errors=missing)
+    return orjson.dumps(new)
+
+
+def _defaults(adapter: Adapter) -> dict[str, Any]:
+    """Of settings that an adapter has got since the channel was saved: what nobody has changed has not moved."""
+    return {one.name: one.default for one in form_of(adapter) if one.default is not None}

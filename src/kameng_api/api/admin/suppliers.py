@@ -102,7 +102,7 @@ async def try_channel(desk: AtDesk, channel_id: str) -> dict[str, Any]:
 
 
 class SettingsChanged(WireModel):
-    """Only what changes; what is left out stays as it is sealed."""
+    """Only what changes; what is left out stays as it is sealed. With an address at another host every secret is said too."""
 
     settings: dict[str, Any] = Field(min_length=1)
 
@@ -110,7 +110,7 @@ class SettingsChanged(WireModel):
 @router.post("/suppliers/{channel_id}/settings")
 @needs("channels:write")
 async def change_settings(desk: AtDesk, channel_id: str, wanted: SettingsChanged) -> dict[str, Any]:
-    """Change some settings without typing the secrets again; open orders are looked up with the new ones."""
+    """Change some settings without typing the secrets again; another host wants them anew. Open orders are looked up with the new ones."""
     async with desk.door.db.transaction() as tx:
         old = await channels.get_channel(tx, channel_id)
         sealed = merge_settings(old, desk.door.keyring, wanted.settings)

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -27,6 +28,7 @@ from kameng_api.api.doors.door import (
 from kameng_api.catalog import rules as catalog
 from kameng_api.catalog.rules import Product, Reader
 from kameng_api.evidence import restores
+from kameng_api.kit.clock import utc_now
 from kameng_api.kit.db import Tx
 from kameng_api.kit.errors import FieldError, Invalid, NotFound, Problem, StateConflict
 from kameng_api.kit.ids import parse_public_id
@@ -54,6 +56,8 @@ _MAX_QUANTITY: Final = 100_000
 _MAX_FIELDS: Final = 20
 _MAX_FIELD_CHARS: Final = 256
 _MAX_FACTS_BYTES: Final = 4_096
+_ASKED_ABOUT: Final = timedelta(days=180)
+"""How old an order may be that somebody still asks about by its number."""
 
 
 class BoundCounter:
@@ -94,7 +98,7 @@ class BoundCounter:
     async def _decide(self, wanted: Wanted, request: OrderRequest, wrong: Problem | None) -> Answer:
         item = Place(
             self._mine.book_id, self._mine.seen.environment, self._mine.seen.currency, request, request.fingerprint(),
-            wrong or await self._appraise(request), closable=True,
+            wrong or await self._appraise(request),
         )  # fmt: skip
         try:
             placed = await self._house.orders.submit(item)
@@ -118,7 +122,7 @@ class BoundCounter:
     async def _no(self, wanted: Wanted, problem: Problem) -> Answer:
         """A refusal, once it is certain that no twin of this request has bought, or will buy, what is refused here."""
         code = "url_refused" if any(e.code == "url_refused" for e in problem.errors) else problem.code
-        if self._vendor.a_no_closes and code not in self._vendor.asked_again:
+        if self._vendor.a_refusal_closes and code not in self._vendor.asked_again:
             order = await self._close(wanted.number)
         else:
             if self._house.lobby.in_hand.count((self._mine.book_id, wanted.number)) > 1:
@@ -132,8 +136,8 @@ class BoundCounter:
     def _met(self, order: Order, wanted: Wanted) -> Answer:
         """An order stands already: the one that was asked for, or another."""
         shown = self._show(order)
-        mine = foreign.read_marks(order, self._vendor.name).get("same") == wanted.same
-        return Placed(shown, created=False) if mine else Conflict(shown)
+        marks = foreign.read_marks(order, self._vendor.name, self._mine.account_id)
+        return Placed(shown, created=False) if marks.get("same") == wanted.same else Conflict(shown)
 
     def _request_of(self, wanted: Wanted) -> tuple[OrderRequest, Problem | None]:
         """The request in our words, and what is already known to be wrong with it: an order that stands is looked for all the same."""
@@ -152,7 +156,7 @@ class BoundCounter:
             fields=fields,
             max_unit_price=None if wanted.most is None else wanted.most // quantity,
             notify_url=None if wanted.callback is None else foreign.receiver(self._mine.account_id, wanted.callback),
-            metadata=foreign.marks(self._vendor.name, wanted.product, wanted.same, wanted.facts),
+            metadata=foreign.marks(self._vendor.name, self._mine.account_id, wanted.product, wanted.same, wanted.facts),
         )
         return request, ProductUnavailable("this product number is not on sale") if sold is None else wrong
 
@@ -199,22 +203,23 @@ class BoundCounter:
         if not _NUMBER.fullmatch(number):
             return None
         async with self._house.db.transaction() as tx:
-            _, known = await queries.find_by_numbers(tx, [(self._mine.book_id, number)])
-            order = known.get((self._mine.book_id, number))
-            if order is None and await numbers.find_closed(tx, [(self._mine.book_id, number)]):
-                return None
+            known = await queries.look_up_numbers(tx, [(self._mine.book_id, number)])
+        order = known.orders.get((self._mine.book_id, number))
+        if order is None and known.closed:
+            return None
         if order is None:
             if self._house.lobby.in_hand.count((self._mine.book_id, number)):
                 raise Doubt
             closes = self._vendor.a_no_closes if closing is None else closing
-            order = await (self._close(number) if closes else self._settled(number))
+            order = await (self._close(number, was_asked=True) if closes else self._settled(number))
         return None if order is None else self._show(order)
 
-    async def _close(self, number: str) -> Order | None:
+    async def _close(self, number: str, *, was_asked: bool = False) -> Order | None:
+        """`was_asked`: whoever asks about a number has placed it, maybe long ago; a restore since then may have taken its order away."""
         async with self._house.db.transaction() as tx:
             order = await numbers.close_number(tx, self._mine.book_id, self._mine.seen.currency, number, self._vendor.name)
             if order is None:
-                await _be_certain(tx)
+                await _be_certain(tx, utc_now() - _ASKED_ABOUT if was_asked else None)
         return order
 
     async def _settled(self, number: str) -> Order | None:
@@ -236,7 +241,7 @@ class BoundCounter:
         async with self._house.db.transaction() as tx:
             order = await queries.find_order(tx, self._mine.book_id, key)
             if order is None:
-                await _be_certain(tx)
+                await _be_certain(tx, _born(key))
         return None if order is None else self._show(order)
 
     async def find_by_short(self, short: int) -> Shown | None:
@@ -248,7 +253,7 @@ class BoundCounter:
             near = await queries.list_between(tx, self._mine.book_id, *between)
             found = [order for order in near if foreign.short_of(order.order_id) == short]
             if not found:
-                await _be_certain(tx)
+                await _be_certain(tx, _born(between[0]))
         if len(found) > 1:
             raise Doubt
         return self._show(found[0]) if found else None
@@ -256,8 +261,9 @@ class BoundCounter:
     async def cancel(self, order_id: str) -> Shown | None:
         """See `door.Counter.cancel`."""
         key = parse_public_id("ord", order_id)
-        if key is None:
-            return None
+        shown = await self.find_by_id(order_id)
+        if key is None or shown is None or not shown.mine:
+            return shown
         try:
             order = await self._cancelled(key)
         except NotFound:
@@ -276,7 +282,7 @@ class BoundCounter:
 
     async def cards(self, order: Shown) -> Sequence[Card]:
         """See `door.Counter.cards`."""
-        if not order.cards:
+        if not order.cards or not order.mine:
             return ()
         async with self._house.db.transaction() as tx:
             sealed = await queries.list_codes(tx, self._mine.book_id, order.key)
@@ -295,7 +301,8 @@ class BoundCounter:
         target = None
         if order.target_sealed is not None:
             target = self._house.keyring.open(order.target_sealed, target_binding(order.book_id, order.order_id)).decode()
-        return foreign.show(order, self._vendor.name, target)
+        shown = foreign.show(order, self._vendor.name, self._mine.account_id, target)
+        return shown if shown.mine else foreign.veiled(shown)
 
     # --- the catalogue -----------------------------------------------------------------------------------------------
 
@@ -311,6 +318,10 @@ class BoundCounter:
         """See `door.Counter.product`."""
         sold = self._mine.sold_as(number)
         return None if sold is None else self._offered(number, sold)
+
+    def is_mapped(self, number: str) -> bool:
+        """See `door.Counter.is_mapped`."""
+        return number in self._mine.products
 
     def _offered(self, number: str, sold: Sold) -> Offered | None:
         """None for what this account may not see: another environment's or currency's, not opened to it, or without a price for it."""
@@ -331,10 +342,18 @@ class BoundCounter:
         )  # fmt: skip
 
 
-async def _be_certain(tx: Tx) -> None:
-    """Before a no: raises Doubt in a database that was put back to an older point, where orders that were acknowledged may be gone."""
-    if await restores.find_standing(tx) is not restores.Standing.WELL:
+async def _be_certain(tx: Tx, since: datetime | None = None) -> None:
+    """Before a no: raises Doubt in a database that was put back to an older point, where orders that were acknowledged may be gone.
+
+    Also when that is over, if it has happened `since` then: what was lost does not come back with the end of a restore.
+    """
+    if await restores.find_standing(tx) is not restores.Standing.WELL or (since is not None and await restores.has_begun_since(tx, since)):
         raise Doubt
+
+
+def _born(order_id: UUID) -> datetime:
+    """When an id was made. One that claims to be of the end of time is of today: nothing is lost that has not been."""
+    return datetime.fromtimestamp(min((order_id.int >> 80) / 1000, utc_now().timestamp()), UTC)
 
 
 def _fields(product: Product) -> list[WantedField]:

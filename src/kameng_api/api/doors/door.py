@@ -9,7 +9,7 @@ A door (兼容入口) lets a merchant go on speaking the protocol its software a
 What a folder may rely on, and must not do itself:
 - `answer` runs only for a proven request, and its `Counter` is bound to that one account: no other book can be reached through it.
 - Anything raised out of `answer` (`Doubt`, a database that went away, a bug) becomes `in_doubt`. So raise, never guess.
-- `Counter.place` returns `Refused` only when no order stands, or will ever stand, under this number (see `a_no_closes`), and
+- `Counter.place` returns `Refused` only when no order stands, or will ever stand, under this number (see `a_refusal_closes`), and
   `Counter.find` returns None only when none can be committing. Whatever else may be the case is `Doubt`.
 - Nothing here sees the database, the clock (`ask.now`), the network or the web framework.
 """
@@ -195,7 +195,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Another order stands under this number; nothing was changed."""
+    """Another order stands under this number, or an equal one of another account or way (`order.mine` is False); nothing was changed."""
 
     order: Shown
 
@@ -275,6 +275,8 @@ class Counter(Protocol):
     async def find(self, number: str, *, closing: bool | None = None) -> Shown | None:
         """The order under the caller's number; raises Doubt while one may be committing.
 
+        One that came another way (the contract's API, another door or account; `mine` is False) is PROCESSING here, unless it bought nothing.
+
         `closing` says whether None is a promise, as `VendorDoor.a_no_closes` says when it is left out. Where it is not, None means no more than
         that nothing stands there now, and must be answered with words that are no verdict.
         """
@@ -289,11 +291,11 @@ class Counter(Protocol):
         ...
 
     async def cancel(self, order_id: str) -> Shown | None:
-        """Cancel before dispatch; the order as it is now, cancelled or not. None as in `find_by_id`."""
+        """Cancel before dispatch; the order as it is now, cancelled or not. None as in `find_by_id`. Another's (`mine` is False) is left alone."""
         ...
 
     async def cards(self, order: Shown) -> Sequence[Card]:
-        """The card codes of an order, in the order of their units; the reveal is written down before they are returned."""
+        """The card codes of an order of this account, in the order of their units; the reveal is written down before they are returned."""
         ...
 
     async def balance(self) -> Balance: ...
@@ -303,6 +305,10 @@ class Counter(Protocol):
         ...
 
     def product(self, number: str) -> Offered | None: ...
+
+    def is_mapped(self, number: str) -> bool:
+        """Whether the account's product map names the number, on sale or not; a SKU of ours that is read as a number is not named there."""
+        ...
 
 
 # ---- what a door brings ------------------------------------------------------------------------------------------------
@@ -355,15 +361,19 @@ class VendorDoor:
     letters: ClassVar[Letters | None] = None
     """How it calls back; None: it never does."""
     a_no_closes: ClassVar[bool] = True
-    """Whether `find` → None and `place` → Refused close the number for good, so that a delayed request under it can never be bought later.
+    """Whether `find` → None closes the number for good, so that a delayed request under it can never be bought later.
 
     True wherever the other side acts on such an answer (refunds its buyer, buys elsewhere) and does not use the number again: JD. False only where
     the protocol itself says that the absence of an order means nothing, and the same number is sent again as a matter of course.
     """
 
+    a_refusal_closes: ClassVar[bool] = True
+    """Whether `place` → Refused closes the number for good, whatever `a_no_closes` says of questions. True wherever the protocol's word for a refusal
+    is final: a first try may still hang on its way to another process when the second is refused, and must not be bought after that."""
+
     asked_again: ClassVar[frozenset[str]] = frozenset()
-    """Codes of `Refused` for which this protocol has a word that makes the other side ask again under the same number (JD: out of stock). They do
-    not close it, whatever `a_no_closes` says, and must not be answered with a final word."""
+    """Codes of `Refused` after which the other side asks again under the same number (JD: out of stock). They do not close it, whatever
+    `a_refusal_closes` says. Where the protocol has a word that tells them from final ones, use it."""
 
     def account_of(self, ask: Ask) -> str | None:
         """The account id that the request names; None when it names none. Raises Unreadable."""

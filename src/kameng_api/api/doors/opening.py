@@ -58,4 +58,5 @@ def describe(door: VendorDoor, base_url: str) -> dict[str, Any]:
         "calls_back": door.letters is not None,
         "retries_s": list(door.letters.retries_s) if door.letters is not None else [],
         "a_no_closes": door.a_no_closes,
+        "a_refusal_closes": door.a_refusal_closes,
     }

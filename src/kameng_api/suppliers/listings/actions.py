@@ -3,7 +3,7 @@
 Whoever writes holds the channel's row of `supplier_lists`; a reading that has lost its lease writes nothing more.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from datetime import datetime
@@ -55,10 +55,14 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What became of one page. `numbers` of its lines, `now` the database's clock when it was written."""
+    """What became of one page. `numbers` of its lines, `now` the database's clock when it was written.
+
+    `sold_out`: codes that we sell, of which none was left when the line was asked for alone, and whose stock the list does not tell.
+    """
 
     numbers: Sequence[int]
     now: datetime
+    sold_out: Sequence[str] = ()
 
 
 async def open_lists(tx: Tx, channels: Sequence[tuple[str, float]], every_s: int, changes_every_s: int, *, enabled: bool) -> None:
@@ -78,7 +82,7 @@ WHERE l.channel_id = (
   SELECT l.channel_id FROM supplier_lists l JOIN channels c ON c.channel_id = l.channel_id AND c.status = 'enabled'
   WHERE (l.lease_until IS NULL OR l.lease_until < now()) AND (l.asked_by IS NOT NULL
     OR l.enabled AND (l.next_full_at <= now() OR l.next_changes_at <= now()
-      OR l.failures = 0 AND EXISTS (SELECT FROM catalog_hints h WHERE h.channel_id = l.channel_id))
+      OR l.failures = 0 AND EXISTS (SELECT FROM catalog_hints h WHERE h.channel_id = l.channel_id AND h.due_at <= now()))
     OR l.channel_id = ANY ($1::text[]) AND l.failures = 0 AND (l.whole_at IS NULL OR l.whole_at < now() - make_interval(secs => $2)))
   ORDER BY l.asked_by IS NULL, least(l.next_full_at, l.next_changes_at) LIMIT 1 FOR UPDATE OF l SKIP LOCKED)
 RETURNING l.channel_id, l.lease, l.asked_by, l.pause_ms / 1000.0::float8 AS pause_s, l.changes_upto, now() AS now,
@@ -126,22 +130,31 @@ async def hold_lease(tx: Tx, reading: Reading) -> tuple[ListTerms, int, datetime
 # ---- one page ----------------------------------------------------------------------------------------------------------
 
 
-async def take_page(tx: Tx, reading: Reading, lines: Sequence[SupplierProduct], asked_at: datetime, *, fresh: bool = False) -> Page:
+async def take_page(
+    tx: Tx, reading: Reading, lines: Sequence[SupplierProduct], asked_at: datetime, *, fresh: bool = False, alone: bool = False
+) -> Page:
     """Lines that the supplier told when it was asked at `asked_at`; each code once. What did not change writes nothing.
 
-    `fresh`: that its costs still hold is written down too (`Terms.quote_ttl_s`). Raises LeaseLost.
+    `fresh`: that its costs still hold is written down too (`Terms.quote_ttl_s`). `alone`: they are no page of its list, each was asked for by
+    itself. Raises LeaseLost.
     """
     terms, numbered, now = await hold_lease(tx, reading)
     codes = [line.product_code for line in lines]
     known = await queries.load_known(tx, reading.channel_id, codes)
     sold = await queries.load_sold(tx, reading.channel_id, codes)
+    before, told, tells = known, lines, await _tells(tx, reading.channel_id, [] if alone else lines)
+    if alone:
+        before = {code: rules.as_told_first(tells, known[code], line) for line in lines if (code := line.product_code) in known}
+    else:
+        lines = [rules.fill_in(tells, old.line, line) if (old := known.get(line.product_code)) is not None else line for line in lines]
     new = [line for line in lines if line.product_code not in known]
     changed = [line for line in lines if (old := known.get(line.product_code)) is not None and (old.gone or old.line != line)]
     numbers = dict(zip((line.product_code for line in new), range(numbered, numbered + len(new)), strict=True))
-    await _store(tx, reading.channel_id, new, changed, numbers)
+    await _store(tx, reading.channel_id, new, changed, numbers, alone=alone)
+    await _note_way(tx, reading.channel_id, list(known.values()), alone=alone)
     dearer = [line for line in changed if _asks_otherwise(known[line.product_code].line, line)]
     await _store_costs(tx, reading, [*new, *dearer])
-    findings, applied = await _apply(tx, reading.channel_id, terms, known, {line.product_code: line for line in lines}, sold, asked_at, fresh)
+    findings, applied = await _apply(tx, reading.channel_id, terms, before, {line.product_code: line for line in lines}, sold, asked_at, fresh)
     if terms.review_new:
         offered = {code for code, _ in sold}
         findings += [rules.new_line(line) for line in new if line.product_code not in offered]
@@ -152,7 +165,27 @@ async def take_page(tx: Tx, reading: Reading, lines: Sequence[SupplierProduct], 
           reviews = reviews + $6 WHERE sync_id = $1""",
         reading.sync_id, len(lines), len(new), len(changed), applied, asked,
     )  # fmt: skip
-    return Page([numbers[c] if c in numbers else known[c].number for c in codes], now)
+    kept_empty = {one.product_code for one, was in zip(lines, told, strict=True) if one.stock == 0 and was.stock is None and one.available}
+    sold_out = sorted(kept_empty & {code for code, offer in sold if offer.status == "enabled"})
+    return Page([numbers[c] if c in numbers else known[c].number for c in codes], now, sold_out)
+
+
+async def _tells(tx: Tx, channel_id: str, lines: Sequence[SupplierProduct]) -> set[str]:
+    """What the channel's list tells, these lines of it among the rest: `rules.told_by`."""
+    [row] = await fetch(tx, "SELECT tells FROM supplier_lists WHERE channel_id = $1", channel_id)
+    tells = {*row["tells"], *rules.told_by(lines)}
+    if len(tells) > len(row["tells"]):
+        await execute(tx, "UPDATE supplier_lists SET tells = $2::text[] WHERE channel_id = $1", channel_id, sorted(tells))
+    return tells
+
+
+async def _note_way(tx: Tx, channel_id: str, known: Sequence[Known], *, alone: bool) -> None:
+    """That these lines stood in the list, or were asked for alone, where that is new of them."""
+    codes = [one.line.product_code for one in known if not (one.asked_alone if alone else one.listed)]
+    if codes:
+        column = "asked_alone" if alone else "listed"
+        sql = f"UPDATE supplier_products SET {column} = true WHERE channel_id = $1 AND product_code = ANY ($2::text[])"
+        await execute(tx, sql, channel_id, codes)
 
 
 def _asks_otherwise(old: SupplierProduct, new: SupplierProduct) -> bool:
@@ -167,8 +200,8 @@ _NAMES: Final = ", ".join(name for name, _ in _STORED)
 _ARRAYS: Final = ", ".join(f"${n}::{kind}[]" for n, (_, kind) in enumerate(_STORED, 2))
 _FIELDS: Final = f"${len(_STORED) + 2}::text[]"
 _INSERT: Final = f"""
-INSERT INTO supplier_products (channel_id, {_NAMES}, fields, number)
-SELECT $1, {", ".join(f"k.{name}" for name, _ in _STORED)}, k.fields::jsonb, k.number
+INSERT INTO supplier_products (channel_id, {_NAMES}, fields, number, listed, asked_alone)
+SELECT $1, {", ".join(f"k.{name}" for name, _ in _STORED)}, k.fields::jsonb, k.number, NOT ${len(_STORED) + 4}, ${len(_STORED) + 4}
 FROM unnest({_ARRAYS}, {_FIELDS}, ${len(_STORED) + 3}::int[]) AS k ({_NAMES}, fields, number)
 """
 _UPDATE: Final = f"""
@@ -179,9 +212,11 @@ FROM unnest({_ARRAYS}, {_FIELDS}) AS k ({_NAMES}, fields) WHERE p.channel_id = $
 assert {name for name, _ in _STORED} | {"fields"} == {f.name for f in dataclass_fields(SupplierProduct)}
 
 
-async def _store(tx: Tx, channel_id: str, new: Sequence[SupplierProduct], changed: Sequence[SupplierProduct], numbers: dict[str, int]) -> None:
+async def _store(
+    tx: Tx, channel_id: str, new: Sequence[SupplierProduct], changed: Sequence[SupplierProduct], numbers: dict[str, int], *, alone: bool
+) -> None:
     if new:
-        await execute(tx, _INSERT, channel_id, *_columns(new), list(numbers.values()))
+        await execute(tx, _INSERT, channel_id, *_columns(new), list(numbers.values()), alone)
         await execute(tx, "UPDATE supplier_lists SET numbered = numbered + $2 WHERE channel_id = $1", channel_id, len(new))
     if changed:
         await execute(tx, _UPDATE, channel_id, *_columns(changed))
@@ -212,23 +247,54 @@ async def _apply(
     if not sold:
         return [], 0
     refused = await queries.list_refused(tx, channel_id)
-    findings: list[Finding] = []
-    changes: list[Listed] = []
-    learnt: list[Learnt] = []
-    for code, offer in sold:
+
+    def judge(code: str, offer: Sold) -> Verdict:
+        return rules.decide(terms, known.get(code), lines[code], offer)
+
+    def learn(code: str, offer: Sold, verdict: Verdict) -> Learnt | None:
+        if offer.status != "enabled" or not (fresh or offer.sku in refused):
+            return None
         line = lines[code]
-        verdict = rules.decide(terms, known.get(code), line, offer)
-        findings += verdict.findings
-        if (change := _listed(code, offer, verdict)) is not None:
-            changes.append(change)
-        if offer.status == "enabled" and (fresh or offer.sku in refused):
-            has_some = line.available and line.stock is not None and line.stock > 0
-            learnt.append(Learnt(offer.sku, verdict.confirmed, has_some, line.available))
-    done = await listed.apply_listed(tx, channel_id, changes, learnt, asked_at, _BY)
-    await overtake(tx, channel_id, [(code, offer.sku) for code, offer in sold], findings)
-    # What a person has touched meanwhile is his; the next reading looks at it again.
-    skipped = {change.sku for change in changes} - done
-    return [f for f in findings if f.sku not in skipped], len(done)
+        return Learnt(offer.sku, verdict.confirmed, line.available and line.stock is not None and line.stock > 0, line.available)
+
+    effect = await _take_effect(tx, channel_id, sold, judge, asked_at, learn)
+    await overtake(tx, channel_id, [(code, offer.sku) for code, offer in sold if offer.sku not in effect.skipped], effect.findings)
+    return effect.findings, effect.applied
+
+
+@dataclass(slots=True)
+class Effect:
+    """What lines did to offers. `applied`: offers that changed; `skipped`: SKUs that somebody changes all the time."""
+
+    findings: list[Finding]
+    applied: int
+    skipped: set[str]
+
+
+_TRIES: Final = 3
+
+
+async def _take_effect(
+    tx: Tx, channel_id: str, sold: Sequence[tuple[str, Sold]], judge: Callable[[str, Sold], Verdict], asked_at: datetime,
+    learn: Callable[[str, Sold, Verdict], Learnt | None],
+) -> Effect:  # fmt: skip
+    """Judge each offer and write what follows. One that an operator touches meanwhile is judged again, as he left it: the line that is stored
+    with this transaction would seem unchanged to the next reading.
+    """
+    effect = Effect([], 0, set())
+    for _ in range(_TRIES):
+        verdicts = [(code, offer, judge(code, offer)) for code, offer in sold]
+        changes = [change for each in verdicts if (change := _listed(*each)) is not None]
+        learnt = [one for each in verdicts if (one := learn(*each)) is not None]
+        done = await listed.apply_listed(tx, channel_id, changes, learnt, asked_at, _BY)
+        effect.applied += len(done)
+        effect.skipped = {change.sku for change in changes} - done
+        effect.findings += [f for _, _, verdict in verdicts for f in verdict.findings if f.sku not in effect.skipped]
+        if not effect.skipped:
+            break
+        codes = sorted({code for code, offer in sold if offer.sku in effect.skipped})
+        sold = [(code, offer) for code, offer in await queries.load_sold(tx, channel_id, codes) if offer.sku in effect.skipped]
+    return effect
 
 
 def _listed(code: str, offer: Sold, verdict: Verdict) -> Listed | None:
@@ -245,23 +311,24 @@ async def take_gone(tx: Tx, reading: Reading, codes: Sequence[str]) -> int:
     known = {code: one for code, one in (await queries.load_known(tx, reading.channel_id, codes)).items() if not one.gone}
     standing = sorted(known)
     sold = await queries.load_sold(tx, reading.channel_id, standing)
-    verdicts = [(code, offer, rules.decide_gone(known[code].line, offer)) for code, offer in sold]
-    changes = [change for code, offer, verdict in verdicts if (change := _listed(code, offer, verdict)) is not None]
-    done = await listed.apply_listed(tx, reading.channel_id, changes, [], now, _BY)
+    effect = await _take_effect(
+        tx, reading.channel_id, sold, lambda code, offer: rules.decide_gone(known[code].line, offer), now, lambda *_: None
+    )
     await execute(
         tx, "UPDATE supplier_products SET gone_at = now() WHERE channel_id = $1 AND product_code = ANY ($2::text[])", reading.channel_id, standing
     )
+    # What holds an offer goes on being asked: gone and back, it is held still.
     await execute(
         tx,
         """UPDATE offer_reviews SET state = 'overtaken', decided_at = now()
-        WHERE channel_id = $1 AND product_code = ANY ($2::text[]) AND state = 'open'""",
+        WHERE channel_id = $1 AND product_code = ANY ($2::text[]) AND state = 'open' AND kind IN ('new', 'price_down')""",
         reading.channel_id, standing,
     )  # fmt: skip
-    asked = await ask(tx, reading.channel_id, [f for _, offer, verdict in verdicts if offer.sku in done for f in verdict.findings])
+    asked = await ask(tx, reading.channel_id, effect.findings)
     await execute(
         tx,
         "UPDATE catalog_syncs SET gone = gone + $2, applied = applied + $3, reviews = reviews + $4 WHERE sync_id = $1",
-        reading.sync_id, len(standing), len(done), asked,
+        reading.sync_id, len(standing), effect.applied, asked,
     )  # fmt: skip
     return len(standing)
 

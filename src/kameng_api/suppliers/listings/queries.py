@@ -76,10 +76,11 @@ async def load_known(tx: Tx, channel_id: str, codes: Sequence[str]) -> dict[str,
     """code → the line as it was read last."""
     rows = await fetch(
         tx,
-        f"SELECT number, gone_at, {_LINE_COLUMNS} FROM supplier_products WHERE channel_id = $1 AND product_code = ANY ($2::text[])",
+        f"""SELECT number, gone_at, listed, asked_alone, {_LINE_COLUMNS} FROM supplier_products
+        WHERE channel_id = $1 AND product_code = ANY ($2::text[])""",
         channel_id, list(codes),
     )  # fmt: skip
-    return {row["product_code"]: Known(row["number"], line_of(row), row["gone_at"] is not None) for row in rows}
+    return {row["product_code"]: Known(row["number"], line_of(row), row["gone_at"] is not None, row["listed"], row["asked_alone"]) for row in rows}
 
 
 # The lowest price anybody pays: for everybody, a level or one merchant; as `at_rate` rounds.
@@ -114,26 +115,35 @@ async def list_refused(tx: Tx, channel_id: str) -> set[str]:
     return {row["sku"] for row in await fetch(tx, _SHUT, channel_id)}
 
 
-async def list_missing(tx: Tx, channel_id: str, seen: bytes, *, after: int, limit: int) -> list[tuple[int, str, bool]]:
-    """(number, code, whether it is sold) of standing lines whose bit is not set in `seen`, by number."""
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A standing line that a whole reading lacked. `listed`: the list held it once."""
+
+    number: int
+    product_code: str
+    listed: bool
+    sold: bool
+
+
+async def list_missing(tx: Tx, channel_id: str, seen: bytes, *, after: int, limit: int) -> list[Missing]:
+    """Standing lines whose bit is not set in `seen`, by number; of those that no list ever held the ones we sell."""
     rows = await fetch(
         tx,
-        """SELECT p.number, p.product_code, EXISTS (
-          SELECT FROM offers o WHERE o.channel_id = p.channel_id AND o.product_code = p.product_code AND o.status = 'enabled') AS sold
-        FROM supplier_products p
+        """SELECT p.number, p.product_code, p.listed, s.sold FROM supplier_products p, LATERAL (SELECT EXISTS (
+          SELECT FROM offers o WHERE o.channel_id = p.channel_id AND o.product_code = p.product_code AND o.status = 'enabled') AS sold) s
         WHERE p.channel_id = $1 AND p.gone_at IS NULL AND p.number > $3 AND p.number < 8 * length($2::bytea) AND get_bit($2, p.number) = 0
-        ORDER BY p.number LIMIT $4""",
+          AND (p.listed OR s.sold) ORDER BY p.number LIMIT $4""",
         channel_id, seen, after, limit,
     )  # fmt: skip
-    return [(row["number"], row["product_code"], row["sold"]) for row in rows]
+    return [Missing(**dict(row)) for row in rows]
 
 
 async def count_missing(tx: Tx, channel_id: str, seen: bytes) -> tuple[int, int]:
-    """(standing lines, those among them that were not seen)."""
+    """(standing lines that the list held once, those among them that were not seen)."""
     [row] = await fetch(
         tx,
         """SELECT count(*) AS standing, count(*) FILTER (WHERE number < 8 * length($2::bytea) AND get_bit($2, number) = 0) AS missing
-        FROM supplier_products WHERE channel_id = $1 AND gone_at IS NULL""",
+        FROM supplier_products WHERE channel_id = $1 AND gone_at IS NULL AND listed""",
         channel_id, seen,
     )  # fmt: skip
     return row["standing"], row["missing"]

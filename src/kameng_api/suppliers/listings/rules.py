@@ -5,7 +5,7 @@ reckoning with the dearer of two costs. Whatever is neither, and beyond the term
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
@@ -45,6 +45,7 @@ HOLD_OF: Final[Mapping[Kind, str]] = {
     Kind.GONE: "gone",
 }
 """What an offer is held for. A fallen cost holds nothing: until somebody looks, we reckon with the dearer one."""
+_STRONGEST_FIRST: Final = (Kind.CURRENCY, Kind.CHANGED, Kind.BELOW_COST, Kind.PRICE_UP, Kind.GONE)
 OF_COST: Final = frozenset({Kind.PRICE_UP, Kind.PRICE_DOWN, Kind.BELOW_COST})
 DECISIONS: Final = ("approve", "reject", "ignore")
 
@@ -81,11 +82,16 @@ def check_terms(terms: ListTerms) -> list[FieldError]:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A line as it was read last."""
+    """A line as it was read last. `listed`: the supplier's list held it once; else only the line asked for alone ever told of it.
+
+    `asked_alone`: it was asked for alone once.
+    """
 
     number: int
     line: SupplierProduct
     gone: bool
+    listed: bool = True
+    asked_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +183,45 @@ def clean_line(line: SupplierProduct) -> SupplierProduct:
     return line if name == line.name else replace(line, name=name)
 
 
+FIELDS: Final = "fields"
+STOCK: Final = "stock"
+UNITS: Final = "units"
+
+
+def told_by(lines: Iterable[SupplierProduct]) -> set[str]:
+    """What of fields, stock and units a list tells: whatever it says of one of its lines."""
+    found = set()
+    for line in lines:
+        found |= {name for name, tells in ((FIELDS, line.fields), (STOCK, line.stock is not None), (UNITS, _says_units(line))) if tells}
+    return found
+
+
+def _says_units(line: SupplierProduct) -> bool:
+    """One is what several adapters write by themselves."""
+    return line.min_units != 1 or line.max_units not in (None, 1)
+
+
+def fill_in(tells: Collection[str], known: SupplierProduct, line: SupplierProduct) -> SupplierProduct:
+    """The line of a list, and where such a list tells nothing (`tells`: see `told_by`), what the line asked for alone has told of it."""
+    if known.product_type != line.product_type:
+        return line
+    kept: dict[str, Any] = {}
+    if FIELDS not in tells and not line.fields and known.fields:
+        kept["fields"] = known.fields
+    if STOCK not in tells and line.stock is None and known.stock is not None:
+        kept["stock"] = known.stock
+    if UNITS not in tells and (line.min_units, line.max_units) == (1, None):
+        kept |= {"min_units": known.min_units, "max_units": known.max_units}
+    return replace(line, **kept) if kept else line
+
+
+def as_told_first(tells: Collection[str], known: Known, line: SupplierProduct) -> Known:
+    """What a line asked for alone is compared with: what it must be told is learnt, not changed, where only a list without it was read."""
+    if known.asked_alone or FIELDS in tells or known.line.fields:
+        return known
+    return replace(known, line=replace(known.line, fields=line.fields))
+
+
 def _text(text: str) -> str:
     printable = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
     return printable.strip()[:_MOST_TEXT]
@@ -201,14 +246,15 @@ def cost_for(line: SupplierProduct, sold: Sold | Product) -> int | None:
 def decide(terms: ListTerms, before: Known | None, line: SupplierProduct, sold: Sold) -> Verdict:
     """What a line that was read means for one offer made of it. A disabled offer is the operator's: nothing is done about it.
 
-    An offer is held when the line *became* another one. What it never agreed with is an operator's own word: a person is asked, once, and
-    meanwhile it goes on being sold.
+    An offer is held when the line *became* another one, or is there again as another one than we reckon with, and whenever it costs more
+    than somebody pays. What it never agreed with beside is an operator's own word: a person is asked, once, and meanwhile it goes on being sold.
     """
     if sold.status != "enabled":
         return Verdict(None, (), confirmed=False)
     findings = _identity(before, line, sold)
     asked = cost_for(line, sold)
-    about_cost = None if asked is None else _of_cost(terms, line, sold, asked, moved=before is not None and before.line.cost != line.cost)
+    moved = before is not None and (before.gone or before.line.cost != line.cost)
+    about_cost = None if asked is None else _of_cost(terms, line, sold, asked, moved=moved)
     if about_cost is not None:
         findings.append(about_cost)
     confirmed = asked is not None and about_cost is None
@@ -217,7 +263,8 @@ def decide(terms: ListTerms, before: Known | None, line: SupplierProduct, sold: 
     stock = stock_of(line) if terms.stock else sold.stock
     changed = cost is not None or stock != sold.stock or held != sold.held
     now = OfferNow(sold.sku, cost, stock, held) if changed else None
-    return Verdict(now, tuple(replace(f, urgent=held != sold.held and HOLD_OF.get(f.kind) == held) for f in findings), confirmed)
+    newly = held if held != sold.held else None
+    return Verdict(now, tuple(replace(f, urgent=newly is not None and HOLD_OF.get(f.kind) == newly) for f in findings), confirmed)
 
 
 def _held(was: str | None, findings: list[Finding], *, confirmed: bool) -> str | None:
@@ -279,9 +326,12 @@ def _shown(amount: int | None) -> str | None:
 
 
 def _of_cost(terms: ListTerms, line: SupplierProduct, sold: Sold, asked: int, *, moved: bool) -> Finding | None:
-    """None: what is asked may take effect by itself. `moved`: the line says another cost than it did."""
+    """None: what is asked may take effect by itself. `moved`: the line says another cost than it did, or was gone.
+
+    What leaves nothing holds whenever it was read: an offer that is enabled again must not be sold at a cost of the past.
+    """
     was = sold.cost
-    guarded = (asked > was or sold.held == "margin") and _leaves_nothing(terms, sold, asked)
+    guarded = (asked > was or sold.held in ("margin", "gone")) and _leaves_nothing(terms, sold, asked)
     if asked == was and not guarded:
         return None
     change = (asked - was) * MILLION // was if was else MILLION
@@ -295,7 +345,7 @@ def _of_cost(terms: ListTerms, line: SupplierProduct, sold: Sold, asked: int, *,
         kind = Kind.PRICE_DOWN
     else:
         return None
-    return Finding(line.product_code, sold.sku, kind, str(asked), facts, change, urgent=moved)
+    return Finding(line.product_code, sold.sku, kind, str(asked), facts, change, urgent=moved or guarded)
 
 
 def _leaves_nothing(terms: ListTerms, sold: Sold, cost: int) -> bool:
@@ -316,11 +366,12 @@ def _cost(sold: Sold, cost: int) -> str:
 
 
 def decide_gone(line: SupplierProduct, sold: Sold) -> Verdict:
-    """It is no longer in the list: nobody buys of it, and a person hears of it."""
+    """It is no longer in the list: nobody buys of it, and a person hears of it. What it is held for already it stays held for when it is back."""
     if sold.status != "enabled" or sold.held == "gone":
         return Verdict(None, (), confirmed=False)
     finding = Finding(line.product_code, sold.sku, Kind.GONE, "gone", {"name": line.name}, urgent=True)
-    return Verdict(OfferNow(sold.sku, None, sold.stock, "gone"), (finding,), confirmed=False)
+    now = OfferNow(sold.sku, None, sold.stock, "gone") if sold.held is None else None
+    return Verdict(now, (finding,), confirmed=False)
 
 
 def new_line(line: SupplierProduct) -> Finding:
@@ -362,7 +413,9 @@ def settle(kind: Kind, decision: str, told: str, line: SupplierProduct, sold: So
     """
     if decision == "ignore" or sold.status != "enabled":
         return None
-    rest = next((HOLD_OF[k] for k in others if k is not kind and k in HOLD_OF), None)
+    # who agrees to what a line costs now has answered every question about its cost
+    open_still = {k for k in others if k is not kind and not (decision == "approve" and kind in OF_COST and k in OF_COST)}
+    rest = next((HOLD_OF[k] for k in _STRONGEST_FIRST if k in open_still), None)
     mine = HOLD_OF.get(kind) is not None and sold.held == HOLD_OF[kind]
     if decision == "reject":
         if kind is Kind.GONE:
@@ -372,9 +425,9 @@ def settle(kind: Kind, decision: str, told: str, line: SupplierProduct, sold: So
         cost = cost_for(line, sold)
         if cost is None or str(cost) != told:
             return "the line has moved on since this was asked"
-        return Step(cost, rest if rest not in ("price", "margin") else None)
+        return Step(cost, rest)
     if kind is Kind.GONE:
-        return Step(disable=True) if mine else None
+        return Step(disable=True) if sold.held is not None else None
     if kind is Kind.CURRENCY and line.currency != sold.currency:
         return "a cost in another currency cannot take effect: sell it as another SKU, or reject"
     return Step(held=rest) if mine else None

@@ -1,6 +1,7 @@
 """What suppliers list, as it was read last, and everything that was ever asked for it. One copy of small and middling tables, no books."""
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -35,6 +36,7 @@ supplier_lists = Table(
     Column("asked_by", Text),  # who wants it read now
     Column("whole_at", DateTime(timezone=True)),  # when it was last read to its end
     Column("changes_upto", DateTime(timezone=True)),
+    Column("tells", ARRAY(Text), nullable=False, server_default=text("'{}'")),  # rules.told_by: what it has said of any line
     Column("numbered", Integer, nullable=False, server_default="0"),
     Column("may_vanish", Integer, nullable=False, server_default="0"),  # lines that a person lets go at the next whole reading
     Column("failures", Integer, nullable=False, server_default="0"),
@@ -68,6 +70,8 @@ supplier_products = Table(
     Column("first_seen_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("gone_at", DateTime(timezone=True)),
+    Column("listed", Boolean, nullable=False, server_default="true"),  # a page of the list held it; else it was only ever told alone
+    Column("asked_alone", Boolean, nullable=False, server_default="false"),
     PrimaryKeyConstraint("channel_id", "product_code"),
     postgresql_with={"fillfactor": "80"},
 )
@@ -145,5 +149,7 @@ catalog_hints = Table(
     Column("channel_id", Text, ForeignKey("channels.channel_id"), nullable=False),
     Column("product_code", Text, nullable=False),
     Column("told_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("failures", Integer, nullable=False, server_default="0"),  # so often the line could not be read, in a row
+    Column("due_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("channel_id", "product_code"),
 )

@@ -36,10 +36,12 @@ async def note_hints(tx: Tx, channel_id: str, codes: Iterable[str]) -> None:
 
 
 async def list_hints(tx: Tx, channel_id: str, limit: int) -> list[tuple[str, datetime]]:
-    """(code, when it was said last), oldest first."""
+    """(code, when it was said last) of those that are due, the longest first."""
     rows = await fetch(
-        tx, "SELECT product_code, told_at FROM catalog_hints WHERE channel_id = $1 ORDER BY told_at, product_code LIMIT $2", channel_id, limit
-    )
+        tx,
+        "SELECT product_code, told_at FROM catalog_hints WHERE channel_id = $1 AND due_at <= now() ORDER BY due_at, product_code LIMIT $2",
+        channel_id, limit,
+    )  # fmt: skip
     return [(row["product_code"], row["told_at"]) for row in rows]
 
 
@@ -50,6 +52,26 @@ async def drop_hints(tx: Tx, channel_id: str, followed: Sequence[tuple[str, date
         """DELETE FROM catalog_hints h USING unnest($2::text[], $3::timestamptz[]) AS k (product_code, told_at)
         WHERE h.channel_id = $1 AND h.product_code = k.product_code AND h.told_at = k.told_at""",
         channel_id, [code for code, _ in followed], [at for _, at in followed],
+    )  # fmt: skip
+
+
+async def put_off_hints(tx: Tx, channel_id: str, codes: Sequence[str]) -> None:
+    """These lines could not be read: behind all others, and after 1, 2, 4 … minutes, at most six hours."""
+    await execute(
+        tx,
+        """UPDATE catalog_hints SET failures = failures + 1, due_at = now() + make_interval(secs => least(60 * 2 ^ least(failures, 10), 21600))
+        WHERE channel_id = $1 AND product_code = ANY ($2::text[])""",
+        channel_id, list(codes),
+    )  # fmt: skip
+
+
+async def ask_again(tx: Tx, channel_id: str, codes: Sequence[str]) -> None:
+    """Hints of our own, as far as there is room: what is left over is asked about after the next whole reading."""
+    await execute(
+        tx,
+        """INSERT INTO catalog_hints (channel_id, product_code) SELECT $1, k FROM unnest($2::text[]) AS k
+        LIMIT greatest($3 - (SELECT count(*) FROM catalog_hints WHERE channel_id = $1), 0) ON CONFLICT DO NOTHING""",
+        channel_id, list(codes), MOST_HINTS // 2,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def order_members(account: Account, order: Shown, cards: Sequence[Card]) -> dict
         "orderStatus": status,
         "failCode": failure.code if failure else 0,
         "failReason": failure.text if failure else "",
-        "orderCost": wire.Number(order.charged if order.final else order.amount),
+        "orderCost": wire.Number(order.charged - order.refunded if order.final else order.amount),
         "cards": wire.sealed_cards(account.secrets["app_secret"], told) if told and status == mapping.SUCCESS else "",
     }
 

@@ -91,6 +91,11 @@ def is_direct(product_type: str) -> bool:
     return product_type == "topup"
 
 
+def is_card(product_type: str) -> bool:
+    """Delivered as codes (卡密), one for each unit. A voucher (卡券) is neither: a receipt alone may be its delivery, which they cannot be told."""
+    return product_type == "card"
+
+
 def status_of(order: Shown, cards: tuple[Card, ...]) -> int:
     """Success is said only of an order that is delivered whole: all of its cards are in the same answer."""
     status = STATUS[order.state]

@@ -16,7 +16,6 @@ from kameng_api.api.doors.door import (
     Ask,
     Conflict,
     Counter,
-    Doubt,
     Kind,
     Offered,
     Path,
@@ -41,6 +40,9 @@ _DIGITS: Final = re.compile(r"\A[0-9]{1,10}\Z")
 _AMOUNT: Final = re.compile(r"\A([0-9]{1,11})(?:\.([0-9]{1,20}))?\Z")
 _ALWAYS_TLS: Final = frozenset(("cb.acpr.agiso.com", "cb-acpr.agiso.com"))
 """Their callback hosts, named with http in their documents. We call strangers' addresses over TLS only."""
+_TOO_OFTEN: Final = Reply(b"", 429, "text/plain; charset=utf-8")
+_NOT_NOW: Final = Reply(b"", 503, "text/plain; charset=utf-8")
+"""For an order that was not taken and may be sent again: no code of theirs, because 200 would read as accepted and 9999 as refused."""
 
 
 def _read(ask: Ask) -> dict[str, str]:
@@ -99,7 +101,7 @@ async def _told(counter: Counter, order: Shown) -> Reply:
 
 
 def _still_working(number: str) -> Reply:
-    """The only word of the protocol that is not final."""
+    """The only word of the protocol that is not final. In an answer to an order it reads as accepted, so it is said only where one may stand."""
     told = {"orderNo": number, "outTradeNo": "", "orderStatus": mapping.PROCESSING, "failCode": 0, "failReason": "", "orderCost": 0, "cards": ""}
     return _done(told)
 
@@ -119,30 +121,46 @@ async def _create(counter: Counter, params: Mapping[str, str], *, direct: bool) 
     number, product = _needed(params, "orderNo"), _needed(params, "productNo")
     wanted = _wanted(params, number, product, counter.product(product), direct=direct)
     offered = counter.product(product)
-    if offered is not None and mapping.is_direct(offered.product_type) != direct:
+    if offered is not None and not _is_sold_as(offered, direct=direct):
         return await _closed(counter, number, mapping.REFUSED["product_unavailable"])
-    if not direct:
-        _check_card_key(counter.account)
+    if not direct and not _can_hand_over(counter.account):
+        return _NOT_NOW
     match await counter.place(wanted):
         case Placed(order=order):
             return await _told(counter, order)
-        case Conflict():
-            return _no(mapping.NUMBER_OF_ANOTHER)
+        case Conflict(order=order):
+            return _other(number, order)
         case Refused(code=code):
             return _no(mapping.REFUSED.get(code, mapping.REFUSED_OTHERWISE))
 
 
-def _check_card_key(account: Account) -> None:
-    """Nothing is bought that could not be handed over. Raises Doubt: the operator can mend it, and the order is not lost."""
+def _is_sold_as(offered: Offered, *, direct: bool) -> bool:
+    return mapping.is_direct(offered.product_type) if direct else mapping.is_card(offered.product_type)
+
+
+def _can_hand_over(account: Account) -> bool:
+    """Whether cards could be told: none are bought under an appSecret that is no key. The operator can mend it."""
     try:
         wire.card_key(account.secrets["app_secret"])
-    except ValueError as wrong:
-        raise Doubt(str(wrong)) from None
+    except ValueError:
+        return False
+    return True
 
 
 async def _closed(counter: Counter, number: str, words: Words) -> Reply:
     """A no of our own. Asking for the order closes its number, so that the no stays true; if an order stands there, it is another."""
-    return _no(words if await counter.find(number) is None else mapping.NUMBER_OF_ANOTHER)
+    order = await counter.find(number)
+    return _no(words) if order is None else _other(number, order)
+
+
+def _other(number: str, order: Shown) -> Reply:
+    """Another order stands under the number. That is told as an error only where it bought nothing: an error may be read as a verdict."""
+    return _no(mapping.NUMBER_OF_ANOTHER) if _is_no_purchase(order) else _still_working(number)
+
+
+def _is_no_purchase(order: Shown) -> bool:
+    """What stands under the number bought nothing, whoever placed it: a merchant may buy their orders by another way while he moves here."""
+    return order.state in (State.FAILED, State.CANCELLED)
 
 
 def _wanted(params: Mapping[str, str], number: str, product: str, offered: Offered | None, *, direct: bool) -> Wanted:
@@ -189,8 +207,8 @@ async def get_order(counter: Counter, ask: Ask) -> Reply:
     order = await counter.find(number, closing=fails)
     if order is not None and order.facts:
         return await _told(counter, order)
-    if not fails:
-        return _no(mapping.NO_ORDER)
+    if not fails or (order is not None and not _is_no_purchase(order)):
+        return _still_working(number)
     lost = {"orderStatus": mapping.FAILURE, "failCode": mapping.NO_ORDER.code, "failReason": mapping.NO_ORDER.text}
     return _done({"orderNo": number, "outTradeNo": "", **lost, "orderCost": 0, "cards": ""})
 
@@ -203,7 +221,7 @@ async def cancel_order(counter: Counter, ask: Ask) -> Reply:
         return _cancel_answer(number, "订单不存在")
     if order.state is State.PROCESSING:
         order = await counter.cancel(order.order_id) or order
-    if order.state in (State.CANCELLED, State.FAILED):
+    if _is_no_purchase(order):
         return _cancel_answer(number, "", refund=order.amount)
     return _cancel_answer(number, "订单处理中，无法撤单" if order.state is State.PROCESSING else "订单已发货，无法撤单")
 
@@ -225,12 +243,16 @@ async def list_products(counter: Counter, ask: Ask) -> Reply:
     found = [
         offered
         for offered in counter.products()
-        if offered.unit_price is not None
+        if _is_shown(offered)
         and kind in (0, _kind_of(offered))
         and (keyword in offered.name.lower() or keyword in offered.number.lower())
     ]
     rest = found[(page - 1) * size :]
     return _done({"items": [_summary(offered) for offered in rest[:size]], "hasNextPage": len(rest) > size})
+
+
+def _is_shown(offered: Offered) -> bool:
+    return offered.unit_price is not None and (_is_sold_as(offered, direct=True) or _is_sold_as(offered, direct=False))
 
 
 def _kind_of(offered: Offered) -> int:
@@ -248,7 +270,7 @@ def _summary(offered: Offered) -> dict[str, Any]:
 
 async def get_template(counter: Counter, ask: Ask) -> Reply:
     offered = counter.product(_needed(_read(ask), "productNo"))
-    if offered is None or offered.unit_price is None:
+    if offered is None or not _is_shown(offered):
         return _no(mapping.REFUSED["product_unavailable"])
     attach = [_input("account", "手机号" if offered.target_kind == "mobile" else "充值账号", required=True)] if offered.target_kind else []
     attach += [_input(wanted.name, wanted.label, required=wanted.required) for wanted in offered.fields]
@@ -318,8 +340,10 @@ class AgisoDoor(VendorDoor):
                 return _answer(mapping.BAD_SIGNATURE, "IP不在白名单", None)
             case Why.STALE:
                 return _answer(mapping.OLD_TIMESTAMP, "时间戳过期", None)
-            case Why.THROTTLED if path is not None:
+            case Why.THROTTLED if path is not None and path.kind is Kind.QUERY:
                 return self.in_doubt(ask, path)
+            case Why.THROTTLED if path is not None and path.kind is Kind.PLACE:
+                return _TOO_OFTEN
             case Why.THROTTLED:
                 return _no(Words(mapping.OTHER, "请求过于频繁"))
             case Why.UNREADABLE:

@@ -13,6 +13,7 @@ from kameng_api.api.doors.door import (
     Ask,
     Conflict,
     Counter,
+    Doubt,
     Kind,
     Offered,
     Path,
@@ -131,7 +132,7 @@ def _wanted(body: Mapping[str, Any]) -> Wanted:
     if callback is not None and not isinstance(callback, str):
         raise Unreadable("callback_url is text")
     fields = {name: str(value) for name, value in form.items()}
-    same = orjson.dumps([sku, quantity, fields, callback], option=orjson.OPT_SORT_KEYS)
+    same = orjson.dumps([sku, quantity, fields], option=orjson.OPT_SORT_KEYS)  # not where it is told: a shop may move
     target = fields.pop("target", None)
     return Wanted(
         number=number, product=str(sku), same=hashlib.sha256(same).hexdigest(), quantity=quantity, target=target, fields=fields, callback=callback
@@ -154,8 +155,14 @@ async def query(counter: Counter, ask: Ask) -> Reply:
 
 
 async def _order(counter: Counter, ask: Ask) -> Shown | None:
+    """Raises Doubt for one that came another way: it is nothing to this shop, but it must not hear "none" of what may be delivered."""
     text = ask.parameters["id"]
-    return await counter.find_by_short(int(text)) if text.isascii() and text.isdigit() and len(text) < 20 else None
+    order = await counter.find_by_short(int(text)) if text.isascii() and text.isdigit() and len(text) < 20 else None
+    if order is None or order.mine:
+        return order
+    if order.state in (State.FAILED, State.CANCELLED):
+        return None
+    raise Doubt
 
 
 def _item(counter: Counter, order: Shown) -> dict[str, Any]:
@@ -196,6 +203,7 @@ class DujiaoDoor(VendorDoor):
     )
     letters = DujiaoLetters()
     a_no_closes = False
+    asked_again = frozenset(("insufficient_balance", "out_of_stock"))
 
     def account_of(self, ask: Ask) -> str | None:
         return ask.headers.get(wire.API_KEY.lower())

@@ -95,6 +95,11 @@ def is_direct(product_type: str) -> bool:
     return product_type == "topup"
 
 
+def is_card(product_type: str) -> bool:
+    """Delivered as codes (卡密), one for each unit. A voucher (卡券) is neither: its delivery may be a receipt alone, for which JD has no place."""
+    return product_type == "card"
+
+
 def failure_of(order: Shown) -> Words:
     return NOT_FOR_SALE if order.state is State.CANCELLED else FAILED.get(order.failure or "", UPSTREAM_FAILED)
 

@@ -114,7 +114,7 @@ async def _order(counter: Counter, data: Mapping[str, Any], kind: str) -> Reply:
     wanted = _wanted(counter.account, data, kind, number, product, offered)
     if _text(data, "type") not in ("", "0"):
         return await _closed(counter, number, mapping.NOT_FOR_SALE)  # gifts (赠品权益) are other orders, for other accounts
-    if offered is not None and mapping.is_direct(offered.product_type) != (kind == "direct"):
+    if offered is not None and not (mapping.is_direct if kind == "direct" else mapping.is_card)(offered.product_type):
         return await _closed(counter, number, mapping.NO_PRODUCT)
     match await counter.place(wanted):
         case Placed():
@@ -138,13 +138,15 @@ async def _closed(counter: Counter, number: str, words: Words) -> Reply:
 
 
 def _product_number(counter: Counter, data: Mapping[str, Any]) -> str:
-    """JD's SKU where the account knows it, else the merchant's own product number that JD repeats (`outId`)."""
+    """What the account's map names: JD's SKU, else the merchant's own product number that JD repeats (`outId`).
+
+    Where the map names neither they may be SKUs of ours; then `outId` goes first, because JD's number that is one as well only happens to be.
+    """
     sku, own = _text(data, "skuId"), _text(data, "outId")
-    known = [number for number in (sku, own) if number and counter.product(number) is not None]
-    number = known[0] if known else own or sku
-    if not number:
+    numbers = [number for number in (sku, own) if counter.is_mapped(number)] or [number for number in (own, sku) if number]
+    if not numbers:
         raise Unreadable("skuId is missing")
-    return number
+    return next((number for number in numbers if counter.product(number) is not None), numbers[0])
 
 
 def _wanted(account: Account, data: Mapping[str, Any], kind: str, number: str, product: str, offered: Offered | None) -> Wanted:
@@ -214,7 +216,7 @@ async def pre_check(counter: Counter, ask: Ask) -> Reply:
 async def _obstacle(counter: Counter, data: Mapping[str, Any]) -> Words | None:
     offered = counter.product(_product_number(counter, data))
     quantity = _quantity(data)
-    if offered is None:
+    if offered is None or not (mapping.is_direct(offered.product_type) or mapping.is_card(offered.product_type)):
         return mapping.NO_PRODUCT
     if not offered.on_sale or offered.unit_price is None or quantity > offered.max_quantity:
         return mapping.NOT_FOR_SALE

@@ -68,6 +68,11 @@ def is_direct(product_type: str) -> bool:
     return product_type == "topup"
 
 
+def is_card(product_type: str) -> bool:
+    """Delivered as codes (卡密), one for each unit. A voucher (卡券) is neither: its delivery may be a receipt alone, for which JD has no place."""
+    return product_type == "card"
+
+
 def cards_of(cards: Sequence[Card]) -> tuple[wire.Card, ...] | None:
     """The cards as they are told; None if one is longer than the protocol holds."""
     told = tuple(wire.Card(card.code, card.pin or wire.ABSENT, card.expires_on) for card in cards)

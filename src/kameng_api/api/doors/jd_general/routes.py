@@ -83,6 +83,8 @@ async def begin_distill(counter: Counter, ask: Ask) -> Reply:
     if offered is not None and mapping.is_direct(offered.product_type) and wanted.quantity != 1:
         return await _closed(counter, ask, number, mapping.LOST)  # a direct charge is one (直充类型商品只能买一个)
     if offered is not None and not mapping.is_direct(offered.product_type):
+        if not mapping.is_card(offered.product_type):
+            return await _closed(counter, ask, number, mapping.NO_PRODUCT)
         _check_card_key(counter.account)
     match await counter.place(wanted):
         case Placed(order=order):
@@ -156,7 +158,9 @@ async def find_distill(counter: Counter, ask: Ask) -> Reply:
     order = await counter.find(number, closing=refunds)
     if order is not None and order.facts:
         return await _told(counter, ask, order)
-    return _signed(counter.account, ask, number, mapping.LOST if refunds else mapping.UNREADABLE)
+    # JD refunds by LOST: never said of a number under which an order that was placed another way is, or may be, delivered.
+    lost = refunds and (order is None or _is_no_purchase(order))
+    return _signed(counter.account, ask, number, mapping.LOST if lost else mapping.UNREADABLE)
 
 
 class JdGeneralDoor(VendorDoor):

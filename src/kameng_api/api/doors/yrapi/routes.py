@@ -102,7 +102,10 @@ def _accepted(counter: Counter, order: Shown) -> dict[str, object]:
 
 
 async def check(counter: Counter, ask: Ask) -> Reply:
-    """`index/check`: orders by the caller's numbers. A number under which nothing stands is simply missing, which means nothing."""
+    """`index/check`: orders by the caller's numbers. A number under which nothing stands is simply missing, which means nothing.
+
+    What came another way than through this account is "in progress" for good, unless it bought nothing: no cards, no target.
+    """
     rows = []
     for one in _numbers(ask):
         order = await counter.find(one)
@@ -205,6 +208,7 @@ class YrapiDoor(VendorDoor):
     )
     letters = YrapiLetters()
     a_no_closes = False
+    asked_again = frozenset(("insufficient_balance", "out_of_stock"))
 
     def account_of(self, ask: Ask) -> str | None:
         return ask.form().get("userid")

@@ -64,6 +64,8 @@ class DeclaredSupplier(SupplierBase):
     async def place(self, purchase: Purchase) -> Answer:
         limits = self.compiled.form.limits
         scene = self.scene(purchase)
+        if purchase.currency != limits.currency:
+            return Answer(NotSent("this supplier sells in another currency", Cause.OURS))
         if purchase.product_type not in limits.product_types or not 1 <= purchase.units <= limits.max_units:
             return Answer(NotSent("this supplier does not sell such an order", Cause.OURS))
         asked = Asked(purchase.reference, purchase.units, cards_expected=purchase.product_type == "card")
@@ -90,7 +92,7 @@ class DeclaredSupplier(SupplierBase):
             return Answer(Unknown(f"cannot be asked in this protocol: {error}"))
         match verdict:
             case HttpAnswer():
-                return self._read(call, verdict, Asked(reference), scene)
+                return self._read(call, verdict, Asked(reference, placed=True), scene)
             case NotSent(reason=reason):
                 return Answer(Unknown(f"{call} not sent: {reason}"))
             case Unknown():

@@ -368,11 +368,12 @@ class Limits(Strict):
 
     product_types: list[Literal["topup", "card", "voucher"]] = Field(min_length=1)
     max_units: int = Field(default=1, ge=1, le=100_000)
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "CNY"
     split_product_code: Annotated[str, StringConstraints(min_length=1, max_length=3)] | None = None
 
 
 class SupplierFile(Strict):
-    """One supplier, whole."""
+    """One supplier, whole. One file, one currency: an account sells in the currency that its wallet holds."""
 
     name: Name
     title: Line
@@ -392,3 +393,13 @@ class SupplierFile(Strict):
     products: Products | None = None
     product: Product | None = None
     callback: Callback | None = None
+
+    @model_validator(mode="after")
+    def _one_currency(self) -> Self:
+        said = {"balance": None if self.balance is None else self.balance.answer.currency}
+        said["products"] = None if self.products is None else self.products.answer.product.currency
+        said["product"] = None if self.product is None else self.product.answer.product.currency
+        other = [name for name, currency in said.items() if currency not in (None, self.limits.currency)]
+        if other:
+            raise ValueError(f"limits.currency is {self.limits.currency}, and {', '.join(other)} says another")
+        return self

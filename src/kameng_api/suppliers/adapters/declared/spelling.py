@@ -12,6 +12,8 @@ from kameng_api.suppliers.adapters.declared.expressions import Unreadable
 MOST_DEPTH: Final = 20
 MOST_PARTS: Final = 200_000
 _XML_DEPTH: Final = 6
+_ESCAPED: Final = json.JSONEncoder(ensure_ascii=True).encode
+_AS_IT_IS: Final = json.JSONEncoder(ensure_ascii=False).encode
 CHARSETS: Final[Mapping[str, str]] = {"utf-8": "utf-8", "gbk": "gb18030"}
 """What the trade calls GBK is read and written as its superset GB18030: equal where both have the character."""
 
@@ -38,6 +40,7 @@ def plain_text(value: Any) -> str:
 
 def json_text(value: Any, *, sort: bool = False, escape_slashes: bool = False, escape_unicode: bool = False) -> str:
     """Compact JSON. `sort`: names in order, at every level. Numbers keep their digits: `9.90` stays `9.90`."""
+    encode = _ESCAPED if escape_unicode else _AS_IT_IS  # `json.dumps` would make an encoder for each text
 
     def write(item: Any) -> str:
         match item:
@@ -54,7 +57,7 @@ def json_text(value: Any, *, sort: bool = False, escape_slashes: bool = False, e
                 return plain_text(item)
 
     def text(item: str) -> str:
-        quoted = json.dumps(item, ensure_ascii=escape_unicode)
+        quoted = encode(item)
         return quoted.replace("/", "\\/") if escape_slashes else quoted
 
     return write(value)

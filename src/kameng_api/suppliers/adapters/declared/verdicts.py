@@ -23,6 +23,8 @@ class Asked:
     reference: str
     units: int | None = None
     cards_expected: bool = False
+    placed: bool = False
+    """Of an order that was placed before (look-up, cancel): a no that does not name it may be about the question itself."""
 
 
 def _pick(text: str | None) -> Pick | None:
@@ -190,6 +192,8 @@ class AnswerReader:
             contrary = None if order is None else self.order.row_of_state(order)
             if contrary is not None and contrary.verdict != row.verdict:
                 return Unknown("code and state disagree")
+            if row.verdict == "refused" and asked.placed and self.order.reference is not None and named is None:
+                return Unknown("a no that does not name our order")
             return self.order.by_row(row, order, asked, scene, said)
         if order is None or (self.order.reference is not None and named is None):
             return Unknown("our order is not in the answer")

@@ -50,6 +50,7 @@ class DingSupplier(SupplierBase):
         self._base_url = f"{settings.base_url}/api/V1"
         self._headers = {"api_key": settings.api_key.get_secret_value(), "content-type": "application/json", "accept": "application/json"}
         self._placing = {**self._headers, "x-option": "DeferTransfer"} if settings.defer else self._headers
+        self._currency = settings.currency
         self._countries = settings.countries
         self._country_code = settings.country_code
         self._timeout_s = settings.timeout_s
@@ -57,6 +58,8 @@ class DingSupplier(SupplierBase):
 
     async def place(self, purchase: Purchase) -> Answer:
         """The vendor holds the connection for up to 90 s, unless the settings defer; longer than we wait, it is looked up."""
+        if purchase.currency != self._currency:
+            return Answer(NotSent("our account there is in another currency", Cause.OURS))
         try:
             body = wire.order_body(purchase, self._country_code)
         except wire.Unreadable as error:
@@ -64,7 +67,7 @@ class DingSupplier(SupplierBase):
         answer = await self._send("POST", f"{self._base_url}/SendTransfer", headers=self._placing, content=body, timeout_s=self._timeout_s)
         if not isinstance(answer, HttpAnswer):
             return Answer(answer)
-        outcome = mapping.at_placing(answer, purchase.reference, cards=purchase.product_type != "topup")
+        outcome = mapping.at_placing(answer, purchase.reference, self._currency, cards=purchase.product_type != "topup")
         return Answer(outcome, answer.body, answer.status)
 
     async def look_up(self, reference: str, supplier_order_no: str | None = None) -> Answer:
@@ -73,7 +76,7 @@ class DingSupplier(SupplierBase):
         answer = await self._call("POST", "ListTransferRecords", body)
         if not isinstance(answer, HttpAnswer):
             return Answer(Unknown(f"look-up: {answer.reason}"))
-        return Answer(mapping.at_look_up(answer, reference), answer.body, answer.status)
+        return Answer(mapping.at_look_up(answer, reference, self._currency), answer.body, answer.status)
 
     async def balance(self) -> Wallet:
         """Raises AnswerUnusable."""
@@ -154,13 +157,15 @@ def _line(item: Mapping[str, Any]) -> StatementLine | None:
     record = item["TransferRecord"]
     if record["ProcessingState"] not in mapping.COMPLETE:
         return None
-    number, reference = mapping.number_of(record), record["TransferId"].get("DistributorRef")
+    number, reference, (cost, currency) = mapping.number_of(record), record["TransferId"].get("DistributorRef"), mapping.charge_of(record)
+    if not currency:
+        raise wire.Unreadable("Price")
     return StatementLine(
         line_id=number,
         reference=reference if isinstance(reference, str) and reference else None,
         supplier_order_no=number,
         kind=LineKind.CHARGE,
-        amount=-mapping.cost_of(record),
-        currency=str(record["Price"]["SendCurrencyIso"]),
+        amount=-cost,
+        currency=currency,
         at=wire.moment(record["StartedUtc"]),
     )

@@ -63,7 +63,7 @@ UNDER_WAY: Final = frozenset({"Submitted", "Processing", "Cancelling"})
 FAILED: Final = frozenset({"Failed", "Cancelled"})
 
 
-def at_placing(answer: HttpAnswer, reference: str, *, cards: bool) -> Outcome:
+def at_placing(answer: HttpAnswer, reference: str, currency: str, *, cards: bool) -> Outcome:
     """The answer to `SendTransfer`; `cards` where it has to bring a PIN."""
     try:
         found = _read(answer)
@@ -71,7 +71,7 @@ def at_placing(answer: HttpAnswer, reference: str, *, cards: bool) -> Outcome:
         if record is not None and not isinstance(record, dict):
             raise wire.Unreadable("TransferRecord")
         if result == 1 and not errors and answer.status == 200 and record is not None:
-            outcome = order(record, reference, cards=cards)
+            outcome = order(record, reference, currency, cards=cards)
             return Unknown("done as asked, and failed") if isinstance(outcome, Refused) else outcome
         if result not in FAILING or len(errors) != 1 or isinstance(result, bool):
             return Unknown(f"HTTP {answer.status}, {len(errors)} codes")
@@ -89,7 +89,7 @@ def _refusal(code: str, context: str) -> Outcome:
     return Unknown(f"code {_word(code)}/{_word(context)}") if verdict is None else Refused(*verdict, detail=_word(f"{code}/{context}"))
 
 
-def at_look_up(answer: HttpAnswer, reference: str) -> Outcome:
+def at_look_up(answer: HttpAnswer, reference: str, currency: str) -> Outcome:
     """The records found under `reference`; each stands in an envelope with its own errors."""
     try:
         found = _read(answer)
@@ -103,13 +103,13 @@ def at_look_up(answer: HttpAnswer, reference: str) -> Outcome:
             return Unknown("more than one order under our reference", needs_person=True)
         if more:
             return Unknown("more records than one page")
-        return _item(ours[0], reference) if ours else Unknown("an answer about other orders")
+        return _item(ours[0], reference, currency) if ours else Unknown("an answer about other orders")
     except wire.Unreadable as error:
         return Unknown(f"unreadable answer: {error}")
 
 
-def _item(item: Mapping[str, Any], reference: str) -> Outcome:
-    outcome = order(item["TransferRecord"], reference)
+def _item(item: Mapping[str, Any], reference: str, currency: str) -> Outcome:
+    outcome = order(item["TransferRecord"], reference, currency)
     errors = errors_of(item)
     if isinstance(outcome, Refused):
         if any(code == "DuplicateTransactionPrevented" for code, _ in errors):
@@ -119,8 +119,8 @@ def _item(item: Mapping[str, Any], reference: str) -> Outcome:
     return Unknown("a record with errors") if errors else outcome
 
 
-def order(record: Mapping[str, Any], reference: str, *, cards: bool = False) -> Outcome:
-    """What a transfer record says. Raises Unreadable."""
+def order(record: Mapping[str, Any], reference: str, currency: str, *, cards: bool = False) -> Outcome:
+    """What a transfer record says; `currency` is that of our account. Raises Unreadable."""
     if _reference_of(record) != reference:
         return Unknown("an answer about another order")
     state = record.get("ProcessingState")
@@ -138,15 +138,22 @@ def order(record: Mapping[str, Any], reference: str, *, cards: bool = False) -> 
     if cards and not codes:
         return Unknown("complete without its PIN")
     receipt = params.get("providerRef")
-    return Delivered(1, cost_of(record), number_of(record), receipt[:128] if isinstance(receipt, str) and receipt else None, codes)
+    receipt = receipt[:128] if isinstance(receipt, str) and receipt else None
+    return Delivered(1, cost_of(record, currency), number_of(record), receipt, codes)
 
 
-def cost_of(record: Mapping[str, Any]) -> int:
-    """`SendValue`: what the distributor pays, 1/10000 units. Raises Unreadable."""
+def cost_of(record: Mapping[str, Any], currency: str) -> int | None:
+    """`SendValue`, in 1/10000 units. None where it is told in another currency. Raises Unreadable."""
+    cost, told_in = charge_of(record)
+    return cost if told_in == currency else None
+
+
+def charge_of(record: Mapping[str, Any]) -> tuple[int, str]:
+    """`SendValue`, what the distributor pays, and in which currency, empty where they do not say it. 1/10000 units. Raises Unreadable."""
     price = record.get("Price")
     if not isinstance(price, dict):
         raise wire.Unreadable("Price")
-    return wire.charge(wire.decimal(price.get("SendValue")))
+    return wire.charge(wire.decimal(price.get("SendValue"))), str(price.get("SendCurrencyIso") or "")
 
 
 def number_of(record: Mapping[str, Any]) -> str:

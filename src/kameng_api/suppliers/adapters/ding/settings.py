@@ -6,7 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 class DingSettings(BaseModel):
     """A key of the developer page of the account.
 
-    `base_url` without a path; test (UAT) keys have the same host. `countries` are those whose goods are listed (ISO 3166 alpha-2), all of the
+    `base_url` without a path; test (UAT) keys have the same host. `currency` is that of the account.
+
+    `countries` are those whose goods are listed (ISO 3166 alpha-2), all of the
     vendor's unless set: one request each. `country_code` is put before targets that have no leading "+" ("86" for Chinese numbers); empty:
     targets are international already. `defer` asks the vendor to answer at once and to try on by itself (`X-Option: DeferTransfer`).
     """
@@ -25,6 +27,13 @@ class DingSettings(BaseModel):
         title="API key",
         description="Of the account's developer page; sealed, and never shown again.",
         json_schema_extra={"title_zh": "API 密钥", "description_zh": "账号开发者页面的 API Key，加密保存，之后不再显示。"},
+    )
+    currency: str = Field(
+        default="USD",
+        pattern=r"^[A-Z]{3}$",
+        title="Balance currency",
+        description="Of our account there: nothing is bought in another, and a cost told in another is not read.",
+        json_schema_extra={"title_zh": "余额币种", "description_zh": "我们在对方账户的币种；其他币种的订单不发送，以其他币种告知的成本不采用。"},
     )
     countries: tuple[str, ...] = Field(
         default=(),

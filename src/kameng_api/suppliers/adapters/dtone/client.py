@@ -56,6 +56,8 @@ class DtoneSupplier(SupplierBase):
 
     async def place(self, purchase: Purchase) -> Answer:
         """Asynchronous mode, which the vendor recommends: the outcome comes by callback or look-up."""
+        if purchase.currency != self._currency:
+            return Answer(NotSent("our account there is in another currency", Cause.OURS))
         try:
             body = wire.order_body(purchase, self._country_code)
         except wire.Unreadable as error:

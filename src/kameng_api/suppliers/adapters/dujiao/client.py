@@ -46,6 +46,7 @@ class DujiaoSupplier(SupplierBase):
         self._secret = settings.api_secret.get_secret_value()
         self._currency = settings.currency
         self._target_field = settings.target_field
+        self._manual_is_goods = settings.manual_payload == "goods"
         self._timeout_s = settings.timeout_s
         self._send = send
 
@@ -69,7 +70,8 @@ class DujiaoSupplier(SupplierBase):
         answer = await self._call("GET", f"/orders/{number}")
         match answer:
             case HttpAnswer():
-                return Answer(mapping.at_look_up(answer, number), answer.body, answer.status)
+                outcome = mapping.at_look_up(answer, number, manual_is_goods=self._manual_is_goods)
+                return Answer(outcome, answer.body, answer.status)
             case NotSent(reason=reason):
                 return Answer(Unknown(f"look-up not sent: {reason}"))
             case Unknown():
@@ -159,6 +161,7 @@ def _line(item: Mapping[str, Any], sku: Mapping[str, Any], currency: str) -> Sup
         stock=None if stock < 0 else stock,
         available=item["is_active"] is True and sku["is_active"] is True and sku["stock_status"] != "out_of_stock",
         fields=_form(item.get("manual_form_schema")),
+        max_units=None if item["fulfillment_type"] == mapping.AUTO else 1,
     )
 
 

@@ -61,8 +61,8 @@ def at_placing(answer: HttpAnswer) -> Outcome:
     return _without_cards(number, status, None)
 
 
-def at_look_up(answer: HttpAnswer, number: str) -> Outcome:
-    """The answer to GET /orders/:id for the order `number`."""
+def at_look_up(answer: HttpAnswer, number: str, *, manual_is_goods: bool = True) -> Outcome:
+    """The answer to GET /orders/:id for the order `number`. `manual_is_goods`: what a person wrote there is goods, not a note."""
     try:
         found = _read(answer)
         if answer.status == 404 and found.get("ok") is False and found.get("error_code") == "order_not_found":
@@ -74,25 +74,20 @@ def at_look_up(answer: HttpAnswer, number: str) -> Outcome:
             return Accepted(number)
         cost = wire.amount(found.get("amount"))
         if status in DELIVERED:
-            return _delivered(number, found.get("fulfillment"), _quantity(found), cost)
+            return _delivered(number, found.get("fulfillment"), _quantity(found), cost, manual_is_goods)
         return _without_cards(number, status, cost)
     except wire.Unreadable as error:
         return Unknown(f"unreadable answer: {error}")
 
 
 def in_callback(found: Mapping[str, Any]) -> Outcome:
-    """A verified callback. It says neither quantity nor amount: cards are counted, everything else delivered is looked up.
+    """A verified callback. It says neither quantity nor amount, so a delivery is looked up, by the number that it names.
 
     Raises wire.Unreadable.
     """
     number, status = str(wire.whole(found, "order_id")), _status(found)
-    if status in WORKED_ON:
+    if status in WORKED_ON or status in DELIVERED:
         return Accepted(number)
-    if status in DELIVERED:
-        fulfillment = found.get("fulfillment")
-        if not isinstance(fulfillment, dict) or fulfillment.get("type") != AUTO:
-            return Accepted(number)
-        return _delivered(number, fulfillment, len(_lines(fulfillment)), None)
     return _without_cards(number, status, None)
 
 
@@ -128,17 +123,20 @@ def _without_cards(number: str, status: str, paid: int | None) -> Outcome:
     return Unknown(f"status {_word(status)}")
 
 
-def _delivered(number: str, fulfillment: object, quantity: int, cost: int | None) -> Outcome:
-    """Goods of the shop's own stock are one card a line; what a person delivers is a text, kept as the receipt."""
+def _delivered(number: str, fulfillment: object, quantity: int, cost: int, manual_is_goods: bool) -> Outcome:
+    """Goods of the shop's own stock are one card a line. What a person delivers is a text, and goods until an operator says that it is a note."""
     if not isinstance(fulfillment, dict) or fulfillment.get("status") != "delivered" or quantity < 1:
         return Unknown("delivered, without what was delivered")
     kind = fulfillment.get("type")
-    if kind == MANUAL:
-        text = fulfillment.get("payload")
-        return Delivered(quantity, cost, number, receipt=text[:128] if isinstance(text, str) and text else None)
-    lines = _lines(fulfillment)
-    if kind != AUTO:
+    if kind == MANUAL and (not manual_is_goods or not (fulfillment.get("payload") or fulfillment.get("delivery_data"))):
+        return Delivered(quantity, cost, number)
+    if kind not in (AUTO, MANUAL):
         return Unknown(f"fulfillment type {_word(kind)}")
+    if kind == MANUAL and not fulfillment.get("payload"):
+        return Unknown("delivered by hand in a form that is not read here", needs_person=True)
+    lines = _lines(fulfillment)
+    if kind == MANUAL and quantity == 1 and lines:
+        lines = ["\n".join(lines)]  # an account and its password may stand on two lines
     if len(lines) != quantity:
         return Unknown("cards do not fit the quantity", needs_person=True)
     return Delivered(quantity, cost, number, codes=tuple(Code(line) for line in lines))

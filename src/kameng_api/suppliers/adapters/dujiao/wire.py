@@ -48,6 +48,8 @@ def order_body(purchase: Purchase, target_field: str) -> bytes:
     _, sku_id = split_code(purchase.product_code)
     if purchase.face_value is not None:
         raise Unreadable("a face value cannot be named")
+    if purchase.product_type != "card" and purchase.units != 1:
+        raise Unreadable("what a person delivers is one text, which cannot be divided: one unit an order")
     order: dict[str, Any] = {"sku_id": sku_id, "quantity": purchase.units, "downstream_order_no": purchase.reference}
     form = dict(purchase.fields)
     if purchase.target is not None:

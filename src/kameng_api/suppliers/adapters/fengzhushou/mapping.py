@@ -43,11 +43,16 @@ def at_placing(answer: HttpAnswer, reference: str) -> Outcome:
 
 
 def at_look_up(answer: HttpAnswer, reference: str) -> Outcome:
-    """The answer to `queryorder`, whose `retcode` is the state of the order; a `status` beside it must agree."""
+    """The answer to `queryorder`. Its `retcode` is a state only beside our order: alone it may as well be about the question itself.
+
+    A `status` beside it must agree.
+    """
     try:
         code, data = _read(answer, reference)
         if code == NO_SUCH_ORDER:
             return NotFound()
+        if data.get("channelOrderNo") != reference:
+            return Unknown("an answer that names no order")
         if data.get("status") is not None and wire.whole(data["status"]) != code:
             return Unknown("two states in one answer")
         price = None if data.get("skuPrice") in (None, "") else wire.amount(data["skuPrice"])

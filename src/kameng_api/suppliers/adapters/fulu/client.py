@@ -50,6 +50,8 @@ class FuluSupplier(SupplierBase):
         self._send = send
 
     async def place(self, purchase: Purchase) -> Answer:
+        if purchase.currency != _CURRENCY:
+            return Answer(NotSent("it sells in yuan only", Cause.OURS))
         try:
             method, business = wire.order(purchase)
         except wire.Unreadable as error:

@@ -19,8 +19,11 @@ from kameng_api.suppliers.port import (
 
 OK: Final = 0
 # What the error codes mean is not in any document read here; clients try another product on 3001-3005 and 3008. So none of them is a refusal
-# unless the operator has it confirmed (settings.refusal_codes), and a repeated number is never one.
-CONFIRMED_NEVER: Final = ("重复", "已存在", "单号")
+# unless the operator has it confirmed (settings.refusal_codes), and a text that speaks of an order, of repetition or of doubt never makes one.
+CONFIRMED_NEVER: Final = (
+    *("重复", "已存在", "已经存在", "单号", "订单", "已提交", "处理中", "查询", "超时", "未知", "异常"),
+    *("错误", "稍后", "重试", "繁忙", "系统", "网络", "上游"),
+)
 NO_SUCH_PRODUCT: Final = "商品不存在"
 MOBILE_TYPES: Final = frozenset({"1", "2"})  # 话费, 流量: one order is one unit, whatever buy_num counts
 CARD_TYPE: Final = "3"
@@ -38,7 +41,8 @@ def at_placing(answer: HttpAnswer, purchase: Purchase, secret: str, confirmed: R
     try:
         found = _read(answer)
         code = found.get("code")
-        if type(code) is int and code in confirmed and not any(word in wire.text(found, "message") for word in CONFIRMED_NEVER):
+        doubtful = bool(found.get("result")) or any(word in wire.text(found, "message") for word in CONFIRMED_NEVER)
+        if type(code) is int and code in confirmed and not doubtful:
             return Refused(Scope.CHANNEL, confirmed[code], detail=f"code {code}")
         order = _result(found, secret)
         if order is None:

@@ -177,12 +177,24 @@ class KamengSupplier(SupplierBase):
         raise AnswerUnusable("changes: no end")
 
     async def statement(self, day: date) -> AsyncIterator[Sequence[StatementLine]]:
-        """Their signed file of the day, as one page. Raises AnswerUnusable, also while it is not ready."""
+        """Their signed file of the day, as one page; of each order that was paid back it is asked what it cost, once.
+
+        Raises AnswerUnusable, also while it is not ready.
+        """
         found = await self._read(f"/v1/statements/{day.isoformat()}")
         try:
-            yield [_movement(line, str(found["currency"])) for line in found["movements"]]
+            refunded = dict.fromkeys(str(line["order_id"]) for line in found["movements"] if line["type"] == mapping.REFUND and line.get("order_id"))
+            worth = {order_id: await self._worth(order_id) for order_id in refunded}
+            yield [_movement(line, str(found["currency"]), worth) for line in found["movements"]]
         except (wire.Unreadable, KeyError, TypeError, ValueError) as error:
             raise AnswerUnusable("statement: unreadable") from error
+
+    async def _worth(self, order_id: str) -> int | None:
+        """What an order of ours cost there before anything was paid back, None where they do not know it any more. Raises AnswerUnusable."""
+        answer = await self._call("GET", f"/v1/orders/{wire.number(order_id)}")
+        if isinstance(answer, HttpAnswer) and answer.status == 404 and _code_of(answer) == "not_found":
+            return None
+        return mapping.worth(_object(answer, "order"), order_id)
 
     def read_callback(self, headers: Mapping[str, str], body: bytes, now: datetime) -> CallbackNews | CatalogHint:
         return callback.read(self._webhook_secret, headers, body, now)
@@ -255,17 +267,23 @@ def _rate(text: object) -> int:
     return wire.amount(f"{units}.{places[:4] or '0'}") + (1 if places[4:].strip("0") else 0)
 
 
-def _movement(line: Mapping[str, Any], currency: str) -> StatementLine:
+def _movement(line: Mapping[str, Any], currency: str, worth: Mapping[str, int | None]) -> StatementLine:
+    """`worth`: what each order cost that was paid back.
+
+    All of it has the number that look-ups and events give it. A part has the line's own: a second part, or the rest, is other news.
+    """
     kind = mapping.KINDS.get(str(line["type"]), LineKind.OTHER)
-    order_id = line.get("order_id")
+    order_id, amount, external_id = line.get("order_id"), wire.amount(line["amount"]), None
+    if kind is LineKind.REVERSAL and order_id:
+        external_id = mapping.reversal_id(str(order_id)) if amount == worth[str(order_id)] else str(line["id"])
     return StatementLine(
         line_id=str(line["id"]),
         reference=line.get("merchant_order_no"),
         supplier_order_no=order_id,
         kind=kind,
-        amount=wire.amount(line["amount"]),
+        amount=amount,
         currency=currency,
         at=datetime.fromisoformat(str(line["time"])).astimezone(UTC),
-        external_id=mapping.reversal_id(str(order_id)) if kind is LineKind.REVERSAL and order_id else None,
+        external_id=external_id,
         balance_after=wire.amount(line["balance_after"]),
     )

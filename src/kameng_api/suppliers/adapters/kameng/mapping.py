@@ -56,11 +56,12 @@ THEIR_DOUBT: Final = "outcome_unknown"
 THEIR_PERSON: Final = "manual_review"
 
 # Movements of a merchant's balance; a hold is charged when the order is made, what is not delivered comes back.
+REFUND: Final = "refund"
 KINDS: Final[Mapping[str, LineKind]] = {
     "hold": LineKind.CHARGE,
     "release": LineKind.REFUND,
     "split": LineKind.REFUND,
-    "refund": LineKind.REVERSAL,
+    REFUND: LineKind.REVERSAL,
     "fund": LineKind.TOP_UP,
 }
 
@@ -177,8 +178,15 @@ def _delivered(found: Mapping[str, Any], order_id: str) -> Outcome | CodesWanted
     return told
 
 
+def worth(found: Mapping[str, Any], order_id: str) -> int:
+    """What the delivered units of an order cost, in 1/10000 units, whatever was paid back of it. Raises wire.Unreadable."""
+    if found.get("object") != "order" or found.get("id") != order_id:
+        raise wire.Unreadable("another order")
+    return wire.amount(found.get("unit_price")) * wire.whole(found, "delivered_quantity")
+
+
 def reversal_id(order_id: str) -> str:
-    """One number for what was paid back after a delivery, in events, look-ups and statements alike."""
+    """One number for all that an order cost, paid back after its delivery, in events, look-ups and statements alike."""
     return f"{order_id}-refunded"
 
 

@@ -50,6 +50,8 @@ class KasushouSupplier(SupplierBase):
         self._send = send
 
     async def place(self, purchase: Purchase) -> Answer:
+        if purchase.currency != lines.CURRENCY:
+            return Answer(NotSent("it sells in yuan only", Cause.OURS))
         try:
             params = wire.order_params(purchase)
         except wire.Unreadable as error:

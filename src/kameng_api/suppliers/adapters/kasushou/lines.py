@@ -37,19 +37,13 @@ def product(row: Mapping[str, Any]) -> SupplierProduct | None:
             cost=wire.amount(row.get("goods_price")),
             currency=CURRENCY,
             stock=None if stock is None else max(int(wire.text(row, "stock_num")), 0),
-            available=wire.text(row, "status") == ON_SALE,
+            available=wire.text(row, "status") == ON_SALE and int(wire.text(row, "start_count") or 1) <= 1,
             face_value=wire.amount(row["face_value"]) or None if row.get("face_value") else None,
             fields=tuple(_wanted(one) for one in row.get("attach") or () if one.get("key") != wire.TARGET_FIELD),
-            min_units=int(wire.text(row, "start_count") or 1) if product_type == "card" else 1,
-            max_units=_most(row) if product_type == "card" else 1,  # see wire.order_params
+            max_units=1,  # see wire.order_params: what is sold in several only is therefore not available
         )
     except (ValueError, TypeError, AttributeError) as error:
         raise AnswerUnusable("a line of the list is unreadable") from error
-
-
-def _most(row: Mapping[str, Any]) -> int | None:
-    found = int(wire.text(row, "end_count") or 0)
-    return found if found > 0 else None
 
 
 def _wanted(field: Mapping[str, Any]) -> WantedField:

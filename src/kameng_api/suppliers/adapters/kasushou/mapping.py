@@ -21,20 +21,23 @@ from kameng_api.suppliers.port import (
 OK: Final = 200
 # The document's table of codes: 400 is "failed, msg says why", 500 is "unknown error" (and "after a timeout ask order/info").
 FAILED: Final = 400
-# 400 is also what a number that was used before is answered, and then there is an order. No text of the document says which it is: one that
-# speaks of repetition, of the order's number, or of doubt is no refusal.
-DOUBTFUL: Final = ("重复", "已存在", "单号", "已提交", "处理中", "超时", "未知", "异常", "稍后", "orderno", "ordersn")
+# 400 is also what a number that was used before is answered, and then there is an order. No text of the document says which it is, so only one
+# that names a reason (REASONS), and nothing of an order, of repetition, of trouble on the way or of doubt, is a refusal.
+DOUBTFUL: Final = (
+    *("重复", "已存在", "已经存在", "订单", "单号", "已提交", "处理中", "查询", "超时", "未知", "异常"),
+    *("错误", "稍后", "重试", "繁忙", "系统", "网络", "上游", "orderno", "ordersn"),
+)
 # What goods/info says of a number that is no product: the text is our reading, another one is no fact.
 NO_SUCH_PRODUCT: Final = "商品不存在"
-# Which refusal it was, for the router only: that it is one stands in the code. First match; the texts are sites' own.
+# First match; the texts are sites' own, a site with others gets Unknown.
 REASONS: Final[tuple[tuple[str, RefusalReason], ...]] = (
-    ("余额", RefusalReason.WALLET_EMPTY),
-    ("预存款", RefusalReason.WALLET_EMPTY),
-    ("库存", RefusalReason.OUT_OF_STOCK),
-    ("安全价格", RefusalReason.PRICE_EXCEEDED),
-    ("下架", RefusalReason.PRODUCT_OFF),
-    ("禁售", RefusalReason.PRODUCT_OFF),
-    ("暂停", RefusalReason.PRODUCT_OFF),
+    ("余额不足", RefusalReason.WALLET_EMPTY),
+    ("预存款不足", RefusalReason.WALLET_EMPTY),
+    ("库存不足", RefusalReason.OUT_OF_STOCK),
+    ("高于安全价", RefusalReason.PRICE_EXCEEDED),
+    ("已下架", RefusalReason.PRODUCT_OFF),
+    ("已禁售", RefusalReason.PRODUCT_OFF),
+    (NO_SUCH_PRODUCT, RefusalReason.PRODUCT_OFF),
 )
 
 
@@ -56,10 +59,10 @@ def at_placing(answer: HttpAnswer, reference: str) -> Outcome:
 
 
 def _refused(msg: object, order: object) -> Outcome:
-    if not isinstance(msg, str) or not msg or order or any(word in msg for word in DOUBTFUL):
+    if not isinstance(msg, str) or order or any(word in msg for word in DOUBTFUL):
         return Unknown("code 400 that may speak of an order which exists")
-    reason = next((reason for word, reason in REASONS if word in msg), RefusalReason.SUPPLIER_REJECTED)
-    return Refused(Scope.CHANNEL, reason, detail="code 400")
+    reason = next((reason for word, reason in REASONS if word in msg), None)
+    return Unknown("code 400 with a text that is not in the table") if reason is None else Refused(Scope.CHANNEL, reason, detail="code 400")
 
 
 def at_look_up(answer: HttpAnswer, reference: str) -> Outcome:
@@ -111,10 +114,10 @@ def _done(order: Mapping[str, Any]) -> Outcome:
     if back != 0:
         return Unknown("done, and a part was paid back", needs_person=True)
     number, cards, asked = wire.text(order, "ordersn")[:128] or None, _cards(order), order.get("recharge_info")
-    if cards:
-        return Delivered(len(cards), cost, number, codes=cards)
-    if isinstance(asked, list) and asked:  # a top-up; such orders are for one unit
-        return Delivered(1, cost, number)
+    if len(cards) > 1:
+        return Unknown("more cards than one, and orders are for one unit", needs_person=True)
+    if cards or (isinstance(asked, list) and asked):  # asked for: a top-up. Every order is for one unit: see wire.order_params
+        return Delivered(1, cost, number, codes=cards)
     return Accepted(number)  # cards are fetched in their own time: done, and not yet there
 
 

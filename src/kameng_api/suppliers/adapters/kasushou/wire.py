@@ -85,16 +85,16 @@ def order_params(purchase: Purchase) -> dict[str, Any]:
         "id": int(purchase.product_code),
         "external_orderno": purchase.reference,
         "quantity": purchase.units,
-        "safe_price": limit_text(purchase.max_cost // purchase.units),
+        "safe_price": limit_text(purchase.max_cost),
     }
     if purchase.callback_url:
         params["url"] = purchase.callback_url
+    if purchase.units != 1:
+        raise Unreadable("no answer says how many units an order has")
     attach = dict(purchase.fields)
     if purchase.target:
         attach[TARGET_FIELD] = purchase.target
     if purchase.product_type == "topup":
-        if purchase.units != 1:
-            raise Unreadable("no answer says how many units of a top-up were delivered")
         params["attach"] = attach
     elif attach:
         raise Unreadable("an order for cards carries nothing")

@@ -49,6 +49,8 @@ class KayixinSupplier(SupplierBase):
         self._send = send
 
     async def place(self, purchase: Purchase) -> Answer:
+        if purchase.currency != lines.CURRENCY:
+            return Answer(NotSent("it sells in yuan only", Cause.OURS))
         try:
             body = wire.order_body(purchase, self._target_field)
         except wire.Unreadable as error:

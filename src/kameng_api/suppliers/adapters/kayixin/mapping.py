@@ -29,7 +29,10 @@ REASONS: Final[tuple[tuple[str, RefusalReason], ...]] = (
     ("已禁售", RefusalReason.PRODUCT_OFF),
     ("商品不存在", RefusalReason.PRODUCT_OFF),
 )
-DOUBTFUL: Final = ("重复", "单号", "订单", "超时", "未知", "异常", "稍后")
+DOUBTFUL: Final = (
+    *("重复", "已存在", "已经存在", "单号", "订单", "已提交", "处理中", "查询", "超时", "未知", "异常"),
+    *("错误", "稍后", "重试", "繁忙", "系统", "网络", "上游"),
+)
 NOT_FOUND: Final = (2404, "订单不存在")  # 2404 is also said of products and users
 NO_SUCH_PRODUCT: Final = (2404, "商品不存在")
 VOID: Final = frozenset({"2", "4"})  # a card that was voided, or is being voided
@@ -41,7 +44,7 @@ def at_placing(answer: HttpAnswer, units: int) -> Outcome:
         found = _read(answer)
         code, order = found.get("code"), found.get("data")
         if not _is(code, OK):
-            return _refused(code, found.get("msg"))
+            return _refused(code, found.get("msg"), order)
         if not isinstance(order, dict) or not wire.text(order, "orderNumber"):
             return Unknown("no order number")
         number, cards = wire.text(order, "orderNumber")[:128], _cards(order.get("cards"))
@@ -52,8 +55,8 @@ def at_placing(answer: HttpAnswer, units: int) -> Outcome:
         return Unknown(f"unreadable answer: {error}")
 
 
-def _refused(code: object, msg: object) -> Outcome:
-    if type(code) is int and isinstance(msg, str) and not any(word in msg for word in DOUBTFUL):
+def _refused(code: object, msg: object, order: object) -> Outcome:
+    if type(code) is int and isinstance(msg, str) and not order and not any(word in msg for word in DOUBTFUL):
         for word, reason in REASONS:
             if word in msg:
                 return Refused(Scope.CHANNEL, reason, detail=f"code {_word(code)}")

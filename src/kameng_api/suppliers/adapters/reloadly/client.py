@@ -50,6 +50,7 @@ class ReloadlySupplier(SupplierBase):
 
     def __init__(self, settings: ReloadlySettings, send: Send) -> None:
         self._base_url = settings.base_url
+        self._currency = settings.currency
         self._country_code = settings.country_code
         self._webhook_secret = settings.webhook_secret.get_secret_value()
         self._timeout_s = settings.timeout_s
@@ -60,6 +61,8 @@ class ReloadlySupplier(SupplierBase):
 
     async def place(self, purchase: Purchase) -> Answer:
         """Asynchronous: the synchronous endpoint may hold the connection for a minute. A purchase is posted once, whatever becomes of its token."""
+        if purchase.currency != self._currency:
+            return Answer(NotSent("our account there is in another currency", Cause.OURS))
         try:
             body = wire.order_body(purchase, self._country_code)
         except wire.Unreadable as error:
@@ -79,13 +82,15 @@ class ReloadlySupplier(SupplierBase):
         if supplier_order_no is not None and supplier_order_no.isascii() and supplier_order_no.isdigit():
             answer = await self._get(f"/topups/{supplier_order_no}/status")
             if isinstance(answer, HttpAnswer):
-                return Answer(mapping.at_status(answer, reference, supplier_order_no), answer.body, answer.status)
+                return Answer(mapping.at_status(answer, reference, supplier_order_no, self._currency), answer.body, answer.status)
         else:
-            at = wire.placed_at(reference, datetime.now(UTC))
-            params = {"customIdentifier": reference, **({} if at is None else wire.window(at, at)), "page": "1", "size": "50"}
+            now = datetime.now(UTC)
+            ordered_at = wire.ordered_at(reference, now)  # the attempt came later, perhaps days later
+            window = {} if ordered_at is None else wire.window(ordered_at, max(ordered_at, now))
+            params = {"customIdentifier": reference, **window, "page": "1", "size": "50"}
             answer = await self._get(f"/topups/reports/transactions?{urlencode(params)}")
             if isinstance(answer, HttpAnswer):
-                return Answer(mapping.at_report(answer, reference), answer.body, answer.status)
+                return Answer(mapping.at_report(answer, reference, self._currency), answer.body, answer.status)
         return Answer(Unknown(f"look-up: {answer.reason}"))
 
     async def balance(self) -> Wallet:
@@ -133,7 +138,7 @@ class ReloadlySupplier(SupplierBase):
                 raise AnswerUnusable("statement: unreadable") from error
 
     def read_callback(self, headers: Mapping[str, str], body: bytes, now: datetime) -> CallbackNews:
-        return callback.read(self._webhook_secret, headers, body, now)
+        return callback.read(self._webhook_secret, self._currency, headers, body, now)
 
     # ---- requests
 
@@ -189,13 +194,15 @@ def _line(row: Mapping[str, Any]) -> StatementLine | None:
     """The charge of a successful top-up; the others took nothing, or gave it back without saying when. Raises Unreadable."""
     if row["status"] != mapping.SUCCESSFUL:
         return None
-    number, reference, balance = mapping.number_of(row), row.get("customIdentifier"), row["balanceInfo"]
+    number, reference, (cost, currency) = mapping.number_of(row), row.get("customIdentifier"), mapping.charge_of(row)
+    if not currency:
+        raise wire.Unreadable("balanceInfo")
     return StatementLine(
         line_id=number,
         reference=reference if isinstance(reference, str) and reference else None,
         supplier_order_no=number,
         kind=LineKind.CHARGE,
-        amount=-mapping.cost_of(row),
-        currency=str(balance["currencyCode"]),
+        amount=-cost,
+        currency=currency,
         at=wire.moment(row["transactionDate"]),
     )

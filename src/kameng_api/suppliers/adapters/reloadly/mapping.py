@@ -88,7 +88,7 @@ def _refusal(status: int, found: Mapping[str, Any]) -> Outcome:
     return Unknown(f"HTTP {status}, code {_word(code)}") if verdict is None else Refused(*verdict, detail=code)
 
 
-def at_report(answer: HttpAnswer, reference: str) -> Outcome:
+def at_report(answer: HttpAnswer, reference: str, currency: str) -> Outcome:
     """The transactions found under `reference`: their search does not see upper and lower case, we do."""
     try:
         found = _object(answer)
@@ -102,12 +102,12 @@ def at_report(answer: HttpAnswer, reference: str) -> Outcome:
             return Unknown("more than one order under our reference", needs_person=True)
         if count > len(rows):
             return Unknown("more rows than one page")
-        return order(ours[0], reference) if ours else Unknown("an answer about other orders")
+        return order(ours[0], reference, currency) if ours else Unknown("an answer about other orders")
     except wire.Unreadable as error:
         return Unknown(f"unreadable answer: {error}")
 
 
-def at_status(answer: HttpAnswer, reference: str, number: str) -> Outcome:
+def at_status(answer: HttpAnswer, reference: str, number: str, currency: str) -> Outcome:
     """`GET /topups/{number}/status`: {code, message, status, transaction}; the transaction is null until it is known."""
     try:
         found = _object(answer)
@@ -115,7 +115,7 @@ def at_status(answer: HttpAnswer, reference: str, number: str) -> Outcome:
             return Unknown(f"HTTP {answer.status}")
         status, transaction = found.get("status"), found.get("transaction")
         if isinstance(transaction, dict):
-            outcome = order(transaction, reference)
+            outcome = order(transaction, reference, currency)
             return outcome if transaction.get("status") == status else Unknown("status and transaction disagree")
         if transaction is not None or not isinstance(status, str):
             raise wire.Unreadable("transaction")
@@ -128,8 +128,8 @@ def at_status(answer: HttpAnswer, reference: str, number: str) -> Outcome:
         return Unknown(f"unreadable answer: {error}")
 
 
-def order(row: Mapping[str, Any], reference: str) -> Outcome:
-    """What a transaction says. Raises Unreadable."""
+def order(row: Mapping[str, Any], reference: str, currency: str) -> Outcome:
+    """What a transaction says; `currency` is that of our account. Raises Unreadable."""
     if row.get("customIdentifier") != reference:
         return Unknown("an answer about another order")
     status = row.get("status")
@@ -143,7 +143,7 @@ def order(row: Mapping[str, Any], reference: str) -> Outcome:
         return Unknown(f"status {_word(status)}")
     receipt = row.get("operatorTransactionId")
     receipt = str(receipt)[:128] if isinstance(receipt, str | int) and not isinstance(receipt, bool) and receipt != "" else None
-    return Delivered(1, cost_of(row), number_of(row), receipt, _codes(row.get("pinDetail")))
+    return Delivered(1, cost_of(row, currency), number_of(row), receipt, _codes(row.get("pinDetail")))
 
 
 def _failed(status: str, code: object) -> Outcome:
@@ -152,12 +152,21 @@ def _failed(status: str, code: object) -> Outcome:
     return Refused(*verdict, detail=code if isinstance(code, str) and code in REFUSALS else status)
 
 
-def cost_of(row: Mapping[str, Any]) -> int:
-    """What left our balance, as they say it: discounts, fees and rates are theirs to count. 1/10000 units. Raises Unreadable."""
+def cost_of(row: Mapping[str, Any], currency: str) -> int | None:
+    """What left our balance, in 1/10000 units. None where it is told in another currency. Raises Unreadable."""
+    cost, told_in = charge_of(row)
+    return cost if told_in == currency else None
+
+
+def charge_of(row: Mapping[str, Any]) -> tuple[int, str]:
+    """What left our balance, as they say it, and in which currency: discounts, fees and rates are theirs to count.
+
+    1/10000 units; the currency is empty where they do not say it. Raises Unreadable.
+    """
     balance = row.get("balanceInfo")
     if not isinstance(balance, dict):
         raise wire.Unreadable("balanceInfo")
-    return wire.charge(wire.decimal(balance.get("cost")))
+    return wire.charge(wire.decimal(balance.get("cost"))), str(balance.get("currencyCode") or "")
 
 
 def _codes(pin: object) -> tuple[Code, ...]:

@@ -7,7 +7,9 @@ class ReloadlySettings(BaseModel):
     """A client of the Reloadly dashboard and the secret of its airtime webhook.
 
     `base_url` and `auth_url` without a path; the sandbox is `https://topups-sandbox.reloadly.com`, with a client of its own. `audience` is for
-    whom tokens are asked, `base_url` unless set. `country_code` is put before targets that have no leading "+" ("86" for Chinese numbers); empty:
+    whom tokens are asked, `base_url` unless set. `currency` is that of the account.
+
+    `country_code` is put before targets that have no leading "+" ("86" for Chinese numbers); empty:
     targets are international already.
     """
 
@@ -52,6 +54,13 @@ class ReloadlySettings(BaseModel):
         title="Webhook secret",
         description="Of the airtime webhook, which is set in the dashboard with this channel's callback address.",
         json_schema_extra={"title_zh": "回调密钥", "description_zh": "话费 Webhook 的签名密钥；在后台把回调地址设为本渠道的回调地址。"},
+    )
+    currency: str = Field(
+        default="USD",
+        pattern=r"^[A-Z]{3}$",
+        title="Balance currency",
+        description="Of our account there: nothing is bought in another, and a cost told in another is not read.",
+        json_schema_extra={"title_zh": "余额币种", "description_zh": "我们在对方账户的币种；其他币种的订单不发送，以其他币种告知的成本不采用。"},
     )
     country_code: str = Field(
         default="",

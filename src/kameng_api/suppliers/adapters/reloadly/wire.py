@@ -79,8 +79,8 @@ def phone(target: str, country_code: str) -> str:
     return text
 
 
-def placed_at(reference: str, now: datetime) -> datetime | None:
-    """When one of our references was made: they end in a ULID. None where that makes no sense."""
+def ordered_at(reference: str, now: datetime) -> datetime | None:
+    """When the order of one of our references was made: they end in a ULID that carries it. No attempt is older. None where that makes no sense."""
     ulid = parse_ulid(reference[-26:])
     seconds = -1.0 if ulid is None else (ulid.int >> 80) / 1000
     return datetime.fromtimestamp(seconds, UTC) if abs(now.timestamp() - seconds) <= _BELIEVED_S else None

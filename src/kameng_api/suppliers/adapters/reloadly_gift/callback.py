@@ -13,7 +13,7 @@ _WINDOW_S: Final = 3600
 """Wide, because it is not documented whether a retried webhook is signed anew."""
 
 
-def read(secret: str, headers: Mapping[str, str], body: bytes, now: datetime) -> CallbackNews:
+def read(secret: str, currency: str, headers: Mapping[str, str], body: bytes, now: datetime) -> CallbackNews:
     """Raises CallbackRefused unless the body is signed and of this hour."""
     timestamp = headers.get("x-reloadly-request-timestamp", "")
     given = headers.get("x-reloadly-signature", "").lower()
@@ -26,7 +26,7 @@ def read(secret: str, headers: Mapping[str, str], body: bytes, now: datetime) ->
         reference = row.get("customIdentifier")
         if not isinstance(reference, str) or not reference:
             raise CallbackRefused("no reference")
-        found = mapping.order(row, reference)
+        found = mapping.order(row, reference, currency)
     except wire.Unreadable as error:
         raise CallbackRefused("unreadable") from error
     outcome = Delivered(found.units, found.cost, found.number) if isinstance(found, mapping.Sold) else found

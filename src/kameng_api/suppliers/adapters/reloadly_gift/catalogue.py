@@ -44,23 +44,26 @@ def lines(product: object) -> Iterator[SupplierProduct]:
 
 def _cost(product: Mapping[str, Any], face: Decimal) -> Decimal:
     """What the list price of one card comes to; an order is charged what the vendor says, not this. The fee is taken for each card."""
-    price = face * _rate(product, face)
+    price = _price(product, face)
     discount, percent = wire.decimal(product.get("discountPercentage") or 0), wire.decimal(product.get("senderFeePercentage") or 0)
     return max(price * (100 - discount + percent) / 100 + wire.decimal(product.get("senderFee") or 0), Decimal(0))
 
 
-def _rate(product: Mapping[str, Any], face: Decimal) -> Decimal:
-    """Our currency per unit of the card's: published to six places, else read off the list of prices. Raises Unreadable."""
-    rate = product.get("recipientCurrencyToSenderCurrencyExchangeRate")
-    if rate is not None:
-        return wire.decimal(rate)
+def _price(product: Mapping[str, Any], face: Decimal) -> Decimal:
+    """A card's face value in our currency: exact where the list of prices has it, else by the rate, which is rounded to six places.
+
+    Raises Unreadable.
+    """
     prices = product.get("fixedRecipientToSenderDenominationsMap")
     for text, price in prices.items() if isinstance(prices, dict) else ():
         if _is_face(text, face):
-            return wire.decimal(price) / face
+            return wire.decimal(price)
+    rate = product.get("recipientCurrencyToSenderCurrencyExchangeRate")
+    if rate is not None:
+        return face * wire.decimal(rate)
     if product.get("recipientCurrencyCode") != product.get("senderCurrencyCode"):
         raise wire.Unreadable("exchange rate")
-    return Decimal(1)
+    return face
 
 
 def _is_face(text: str, face: Decimal) -> bool:

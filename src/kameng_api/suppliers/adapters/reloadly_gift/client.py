@@ -51,6 +51,7 @@ class ReloadlyGiftSupplier(SupplierBase):
 
     def __init__(self, settings: ReloadlyGiftSettings, send: Send) -> None:
         self._base_url = settings.base_url
+        self._currency = settings.currency
         self._sender_name = settings.sender_name
         self._webhook_secret = settings.webhook_secret.get_secret_value()
         self._timeout_s = settings.timeout_s
@@ -61,6 +62,8 @@ class ReloadlyGiftSupplier(SupplierBase):
 
     async def place(self, purchase: Purchase) -> Answer:
         """A purchase is posted once, whatever becomes of its token. The cards of a successful order come with the look-up."""
+        if purchase.currency != self._currency:
+            return Answer(NotSent("our account there is in another currency", Cause.OURS))
         try:
             body = wire.order_body(purchase, self._sender_name)
         except wire.Unreadable as error:
@@ -73,7 +76,7 @@ class ReloadlyGiftSupplier(SupplierBase):
             return Answer(answer)
         if answer.status == 401:
             self._token.forget(token)  # the next purchase asks for another
-        return Answer(mapping.at_placing(answer, purchase.reference), answer.body, answer.status)
+        return Answer(mapping.at_placing(answer, purchase.reference, self._currency), answer.body, answer.status)
 
     async def look_up(self, reference: str, supplier_order_no: str | None = None) -> Answer:
         """By their number where we know it, else by ours; then the cards. Never NotSent: that nobody could be asked says nothing."""
@@ -81,12 +84,15 @@ class ReloadlyGiftSupplier(SupplierBase):
         if by_number:
             answer = await self._get(f"/reports/transactions/{supplier_order_no}")
         else:
-            at = wire.placed_at(reference, datetime.now(UTC))
-            params = {"customIdentifier": reference, **({} if at is None else wire.window(at, at)), "page": "1", "size": "50"}
+            now = datetime.now(UTC)
+            ordered_at = wire.ordered_at(reference, now)  # the attempt came later, perhaps days later
+            window = {} if ordered_at is None else wire.window(ordered_at, max(ordered_at, now))
+            params = {"customIdentifier": reference, **window, "page": "1", "size": "50"}
             answer = await self._get(f"/reports/transactions?{urlencode(params)}")
         if not isinstance(answer, HttpAnswer):
             return Answer(Unknown(f"look-up: {answer.reason}"))
-        found = mapping.at_transaction(answer, reference) if by_number else mapping.at_report(answer, reference)
+        read = mapping.at_transaction if by_number else mapping.at_report
+        found = read(answer, reference, self._currency)
         if not isinstance(found, mapping.Sold):
             return Answer(found, answer.body, answer.status)
         cards = await self._get(f"/orders/transactions/{found.number}/cards", _ACCEPT_CARDS)
@@ -138,7 +144,7 @@ class ReloadlyGiftSupplier(SupplierBase):
                 raise AnswerUnusable("statement: unreadable") from error
 
     def read_callback(self, headers: Mapping[str, str], body: bytes, now: datetime) -> CallbackNews:
-        return callback.read(self._webhook_secret, headers, body, now)
+        return callback.read(self._webhook_secret, self._currency, headers, body, now)
 
     # ---- requests
 
@@ -194,14 +200,16 @@ def _line(row: Mapping[str, Any]) -> StatementLine | None:
     """The charge of a successful order; the others took nothing, or gave it back without saying when. Raises Unreadable."""
     if row["status"] != mapping.SUCCESSFUL:
         return None
-    number, reference = mapping.number_of(row), row.get("customIdentifier")
+    number, reference, (cost, currency) = mapping.number_of(row), row.get("customIdentifier"), mapping.charge_of(row)
+    if not currency:
+        raise wire.Unreadable("currencyCode")
     return StatementLine(
         line_id=number,
         reference=reference if isinstance(reference, str) and reference else None,
         supplier_order_no=number,
         kind=LineKind.CHARGE,
-        amount=-mapping.cost_of(row),
-        currency=str(row["currencyCode"]),
+        amount=-cost,
+        currency=currency,
         at=wire.moment(row["transactionCreatedTime"]),
         units=mapping.units_of(row),
     )

@@ -55,20 +55,20 @@ SUCCESSFUL: Final = "SUCCESSFUL"
 
 @dataclass(frozen=True, slots=True)
 class Sold:
-    """A successful order whose cards are still to be fetched. `cost` in 1/10000 units."""
+    """A successful order whose cards are still to be fetched. `cost` in 1/10000 units of our account's currency, None where it is told in another."""
 
     number: str
     units: int
-    cost: int
+    cost: int | None
 
 
-def at_placing(answer: HttpAnswer, reference: str) -> Outcome:
+def at_placing(answer: HttpAnswer, reference: str, currency: str) -> Outcome:
     """The answer to `POST /orders`. Cards are never in it: a successful order is looked up, and its cards with it."""
     try:
         found = _object(answer)
         if answer.status != 200:
             return _refusal(answer.status, found)
-        outcome = order(found, reference)
+        outcome = order(found, reference, currency)
         return Accepted(outcome.number) if isinstance(outcome, Sold) else outcome
     except wire.Unreadable as error:
         return Unknown(f"unreadable answer: {error}")
@@ -86,7 +86,7 @@ def _refusal(status: int, found: Mapping[str, Any]) -> Outcome:
     return Unknown(f"HTTP {status}, code {_word(code)}") if verdict is None else Refused(*verdict, detail=code)
 
 
-def at_report(answer: HttpAnswer, reference: str) -> Outcome | Sold:
+def at_report(answer: HttpAnswer, reference: str, currency: str) -> Outcome | Sold:
     """The transactions found under `reference`: their search does not see upper and lower case, we do."""
     try:
         found = _object(answer)
@@ -100,22 +100,22 @@ def at_report(answer: HttpAnswer, reference: str) -> Outcome | Sold:
             return Unknown("more than one order under our reference", needs_person=True)
         if count > len(rows):
             return Unknown("more rows than one page")
-        return order(ours[0], reference) if ours else Unknown("an answer about other orders")
+        return order(ours[0], reference, currency) if ours else Unknown("an answer about other orders")
     except wire.Unreadable as error:
         return Unknown(f"unreadable answer: {error}")
 
 
-def at_transaction(answer: HttpAnswer, reference: str) -> Outcome | Sold:
+def at_transaction(answer: HttpAnswer, reference: str, currency: str) -> Outcome | Sold:
     """`GET /reports/transactions/{number}`: the transaction itself."""
     try:
         found = _object(answer)
-        return order(found, reference) if answer.status == 200 else Unknown(f"HTTP {answer.status}")
+        return order(found, reference, currency) if answer.status == 200 else Unknown(f"HTTP {answer.status}")
     except wire.Unreadable as error:
         return Unknown(f"unreadable answer: {error}")
 
 
-def order(row: Mapping[str, Any], reference: str) -> Outcome | Sold:
-    """What a transaction says. Raises Unreadable."""
+def order(row: Mapping[str, Any], reference: str, currency: str) -> Outcome | Sold:
+    """What a transaction says; `currency` is that of our account. Raises Unreadable."""
     if row.get("customIdentifier") != reference:
         return Unknown("an answer about another order")
     status = row.get("status")
@@ -127,7 +127,7 @@ def order(row: Mapping[str, Any], reference: str) -> Outcome | Sold:
         return Refused(*_CHANNEL_NO, detail=status)
     if status != SUCCESSFUL:
         return Unknown(f"status {_word(status)}")
-    return Sold(number_of(row), units_of(row), cost_of(row))
+    return Sold(number_of(row), units_of(row), cost_of(row, currency))
 
 
 def at_cards(answer: HttpAnswer, sold: Sold) -> Outcome:
@@ -164,14 +164,21 @@ def units_of(row: Mapping[str, Any]) -> int:
     return units
 
 
-def cost_of(row: Mapping[str, Any]) -> int:
-    """What left our balance, as they say it. Their schema spells it `balaneInfo`; reports may have the amount alone.
+def cost_of(row: Mapping[str, Any], currency: str) -> int | None:
+    """What left our balance, in 1/10000 units. None where it is told in another currency. Raises Unreadable."""
+    cost, told_in = charge_of(row)
+    return cost if told_in == currency else None
 
-    1/10000 units. Raises Unreadable.
+
+def charge_of(row: Mapping[str, Any]) -> tuple[int, str]:
+    """What left our balance, as they say it, and in which currency. Their schema spells it `balaneInfo`; reports may have the amount alone.
+
+    1/10000 units; the currency is empty where they do not say it. Raises Unreadable.
     """
     balance = row.get("balanceInfo") or row.get("balaneInfo")
-    cost = balance.get("cost") if isinstance(balance, dict) else None
-    return wire.charge(wire.decimal(row.get("amount") if cost is None else cost))
+    if isinstance(balance, dict) and balance.get("cost") is not None:
+        return wire.charge(wire.decimal(balance["cost"])), str(balance.get("currencyCode") or "")
+    return wire.charge(wire.decimal(row.get("amount"))), str(row.get("currencyCode") or "")
 
 
 def number_of(row: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ class ReloadlyGiftSettings(BaseModel):
     """A client of the Reloadly dashboard and the secret of its gift card webhook.
 
     `base_url` and `auth_url` without a path; the sandbox is `https://giftcards-sandbox.reloadly.com`, with a client of its own. `audience` is for
-    whom tokens are asked, `base_url` unless set. `sender_name` is who gives the cards, as recipients may read it.
+    whom tokens are asked, `base_url` unless set. `currency` is that of the account. `sender_name` is who gives the cards, as recipients may read it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +51,13 @@ class ReloadlyGiftSettings(BaseModel):
         title="Webhook secret",
         description="Of the gift card webhook, which is set in the dashboard with this channel's callback address.",
         json_schema_extra={"title_zh": "回调密钥", "description_zh": "礼品卡 Webhook 的签名密钥；在后台把回调地址设为本渠道的回调地址。"},
+    )
+    currency: str = Field(
+        default="USD",
+        pattern=r"^[A-Z]{3}$",
+        title="Balance currency",
+        description="Of our account there: nothing is bought in another, and a cost told in another is not read.",
+        json_schema_extra={"title_zh": "余额币种", "description_zh": "我们在对方账户的币种；其他币种的订单不发送，以其他币种告知的成本不采用。"},
     )
     sender_name: str = Field(
         min_length=1,

@@ -74,8 +74,8 @@ def number(value: Decimal) -> int | float:
     return int(value) if value == value.to_integral_value() else float(value)
 
 
-def placed_at(reference: str, now: datetime) -> datetime | None:
-    """When one of our references was made: they end in a ULID. None where that makes no sense."""
+def ordered_at(reference: str, now: datetime) -> datetime | None:
+    """When the order of one of our references was made: they end in a ULID that carries it. No attempt is older. None where that makes no sense."""
     ulid = parse_ulid(reference[-26:])
     seconds = -1.0 if ulid is None else (ulid.int >> 80) / 1000
     return datetime.fromtimestamp(seconds, UTC) if abs(now.timestamp() - seconds) <= _BELIEVED_S else None

@@ -44,6 +44,8 @@ class YrapiSupplier(SupplierBase):
         self._send = send
 
     async def place(self, purchase: Purchase) -> Answer:
+        if purchase.currency != _CURRENCY:
+            return Answer(NotSent("it sells in yuan only", Cause.OURS))
         try:
             params = wire.order_params(purchase)
         except wire.Unreadable as error:

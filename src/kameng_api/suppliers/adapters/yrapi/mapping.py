@@ -6,6 +6,7 @@ from typing import Any, Final
 from kameng_api.suppliers.adapters.yrapi import wire
 from kameng_api.suppliers.port import (
     Accepted,
+    Code,
     Delivered,
     HttpAnswer,
     NotFound,
@@ -93,7 +94,13 @@ def of_order(order: Mapping[str, Any]) -> Outcome:
 
 
 def _delivered(order: Mapping[str, Any]) -> Outcome:
-    return Delivered(units=1, supplier_order_no=_text(order, "order_number"), receipt=_text(order, "charge_kami") or _text(order, "voucher"))
+    """`charge_kami` is a card in some shops and a serial number in others: whole and sealed, as a card is."""
+    kami = order.get("charge_kami")
+    if not isinstance(kami, str | int | None) or isinstance(kami, bool):
+        return Unknown("delivered, with an odd charge_kami")
+    card = str(kami or "").strip()
+    codes = (Code(card),) if card else ()
+    return Delivered(units=1, supplier_order_no=_text(order, "order_number"), receipt=_text(order, "voucher"), codes=codes)
 
 
 def _failed(order: Mapping[str, Any]) -> Outcome:
