@@ -184,15 +184,17 @@ def test_neither_doubt_nor_a_refused_request_reads_as_a_verdict(door: VendorDoor
             continue
         ask = _ask(path.template, b"")
         replies = [door.in_doubt(ask, path), *[door.refuse(ask, path, why, "detail") for why in Why]]
-        assert not any(_is_final(door, reply) for reply in replies)
-        assert {reply.status for reply in replies} == {200}
+        # 阿奇索 has no word for "not now" that is neither an acceptance nor a failure: an empty answer under 429 is both of none
+        wordless = [reply for reply in replies if reply.status != 200]
+        assert all((reply.status, reply.body) == (429, b"") and door.name == "agiso" and path.kind is Kind.PLACE for reply in wordless)
+        assert not any(_is_final(door, reply) for reply in replies if reply not in wordless)
 
 
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
 def test_no_reply_to_a_stranger_is_signed(door: VendorDoor) -> None:
     for why in Why:
         for path in (*door.paths, None):
-            assert "sign" not in json.loads(door.refuse(_ask("/x"), path, why, "").body)
+            assert "sign" not in json.loads(door.refuse(_ask("/x"), path, why, "").body or b"{}")
 
 
 def test_doubt_about_a_purchase_at_agiso_repeats_its_number_and_says_processing() -> None:

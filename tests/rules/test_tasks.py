@@ -22,7 +22,7 @@ def test_the_budget_lasts_more_than_an_hour() -> None:
 
 
 def test_lanes_are_the_words_of_the_database() -> None:
-    assert {lane.value for lane in Lane} == {"submit", "look_up", "callback", "batch", "webhook", "upkeep"}
+    assert {lane.value for lane in Lane} == {"submit", "look_up", "callback", "batch", "webhook", "door", "upkeep"}
     assert Task.__dataclass_params__.frozen  # type: ignore[attr-defined]
 
 

@@ -96,7 +96,8 @@ async def test_parts_paid_back_have_a_number_each_and_all_of_it_has_the_orders(
         kind = "application/json" if status == 200 else "application/problem+json"
         return HttpAnswer(status, {"content-type": kind}, json.dumps(order).encode())
 
-    keys = {"key_id": KEY_ID, "secret": SECRET, "delivery_key": "0123456789abcdef" * 2, "webhook_secret": "whsec_AAECAwQFBgcICQoLDA0ODw=="}
+    webhook_secret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+    keys = {"key_id": KEY_ID, "secret": SECRET, "delivery_key": "0123456789abcdef" * 2, "webhook_secret": webhook_secret}
     supplier = KamengSupplier(KamengSettings.model_validate({"base_url": "https://hub.example", **keys}), send)
     [page] = [page async for page in supplier.statement(date(2026, 11, 21))]
     assert [line.external_id for line in page] == numbers
