@@ -23,7 +23,7 @@ def keys(vendor: str) -> tuple[str, str]:
 def settings(vendor: str, base_url: str) -> Mapping[str, Any]:
     """The adapter's settings for that account."""
     twin = twins.get(vendor)
-    return twin.settings(base_url, twin.app_key, twin.secret)
+    return {**twin.settings(base_url, twin.app_key, twin.secret), **twin.in_chaos}
 
 
 def sold(vendor: str | None) -> Sequence[Goods]:

@@ -52,6 +52,8 @@ class Twin:
     """What every purchase of it must say beside the target."""
     dashboard: str = ""
     """The path of the twin at which a human sets where all callbacks go, as {client_id, client_secret, webhook_url}; empty: orders carry it."""
+    in_chaos: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the adapter for runs of chaos, where only cards are goods."""
     traps: Mapping[str, str] = field(default_factory=dict)
     """Generic traps that the vendor's protocol cannot set, and why: `test_traps.py`."""
 

@@ -234,4 +234,5 @@ TWIN: Final = Twin(
         "card_codes": "a card is a line of text without a pin: test_dujiao.py compares the texts",
         "storm": "how much of an order was delivered is never told, and is for a person: test_dujiao.py has the storm without parts",
     },
+    in_chaos={"manual_payload": "note"},
 )

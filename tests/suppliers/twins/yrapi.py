@@ -130,13 +130,13 @@ class Yrapi(Face):
             "mobile": order["target"],
             "product_id": order["product_code"],
             "charge_amount": "100.00" if state == 1 else "0.00",
-            "charge_kami": order["receipt"],
+            "charge_kami": "",
             "isp": "移动",
             "product_name": "",
             "finish_time": int(order["finished_at"] or 0),
             "remark": "",
             "state": state,
-            "voucher": "",
+            "voucher": order["receipt"],
         }
 
     def _state(self, order: Mapping[str, Any], *, first: bool = True) -> int:
@@ -193,8 +193,8 @@ class Yrapi(Face):
             "mobile": order["target"],
             "remark": "",
             "charge_amount": "100.00" if state == 1 else "0.00",
-            "voucher": "",
-            "charge_kami": order["receipt"],
+            "voucher": order["receipt"],
+            "charge_kami": "",
         }
         params["sign"] = sign(params, "not the key" if forged else letter.account.secret.decode())
         return Written(urlencode(params).encode(), {"content-type": "application/x-www-form-urlencoded"})
