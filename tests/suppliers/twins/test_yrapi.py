@@ -113,7 +113,7 @@ async def test_signs_and_spaces_in_a_target_survive_form_and_signature(twin: Twi
 
 
 async def test_what_may_be_a_card_is_a_code_and_no_receipt(twin: TwinWorld) -> None:
-    purchase = twin.purchase()
+    purchase = twin.purchase(target="card-1")
     await twin.supplier.place(purchase)
     found = await look_up(twin.supplier, purchase.reference)
     (row,) = await twin.simulator.rows("deliveries", purchase.reference)

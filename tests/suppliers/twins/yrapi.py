@@ -37,6 +37,11 @@ def djson(errno: int, errmsg: str, data: object = "") -> Told:
     return told({"errno": errno, "errmsg": errmsg, "data": data})
 
 
+def _sells_cards_to(order: Mapping[str, Any]) -> bool:
+    """Some shops put a card into `charge_kami`, others a proof of the top-up into `voucher`: here the account says which."""
+    return str(order["target"]).startswith("card")
+
+
 class Yrapi(Face):
     """`cancelled` and `turned_away` say why an order of the books is none, or another one, to the vendor."""
 
@@ -130,13 +135,13 @@ class Yrapi(Face):
             "mobile": order["target"],
             "product_id": order["product_code"],
             "charge_amount": "100.00" if state == 1 else "0.00",
-            "charge_kami": "",
+            "charge_kami": order["receipt"] if _sells_cards_to(order) else "",
             "isp": "移动",
             "product_name": "",
             "finish_time": int(order["finished_at"] or 0),
             "remark": "",
             "state": state,
-            "voucher": order["receipt"],
+            "voucher": "" if _sells_cards_to(order) else order["receipt"],
         }
 
     def _state(self, order: Mapping[str, Any], *, first: bool = True) -> int:
@@ -193,8 +198,8 @@ class Yrapi(Face):
             "mobile": order["target"],
             "remark": "",
             "charge_amount": "100.00" if state == 1 else "0.00",
-            "voucher": order["receipt"],
-            "charge_kami": "",
+            "voucher": "" if _sells_cards_to(order) else order["receipt"],
+            "charge_kami": order["receipt"] if _sells_cards_to(order) else "",
         }
         params["sign"] = sign(params, "not the key" if forged else letter.account.secret.decode())
         return Written(urlencode(params).encode(), {"content-type": "application/x-www-form-urlencoded"})
