@@ -122,6 +122,8 @@ def check_codes(run: Run) -> Verdict:
         for code in set(shown):
             if owner.setdefault(code, case) is not case:
                 verdict.fail(f"one code was shown for {case} and for {owner[code]}")
+    if not verdict.checked and run.facts.get("vendor"):
+        verdict.checked = len(run.cases)  # a vendor without cards: none was delivered, and nobody was shown any
     return verdict
 
 
