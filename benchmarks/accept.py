@@ -7,7 +7,8 @@ from benchmarks.figures import column, conclude, cpu_us, say, spread
 from benchmarks.generator import Generator
 from benchmarks.house import House, open_house
 from benchmarks.limits import PATH
-from benchmarks.machine import Process, free_port, machine
+from benchmarks.machine import Process, machine
+from kameng_api.demo.processes import free_port
 
 MERCHANTS: Final = 1000
 ROUNDS: Final = 5

@@ -17,11 +17,12 @@ from sqlalchemy.engine import make_url
 
 from benchmarks.figures import conclude, say
 from benchmarks.house import House, open_house
-from benchmarks.machine import Failed, Process, free_port, machine
+from benchmarks.machine import Failed, Process, machine
 from benchmarks.memory import Watch
 from kameng_api.catalog import actions as catalog
 from kameng_api.catalog.actions import NewChannel
 from kameng_api.catalog.rules import Offer, Price, Product
+from kameng_api.demo.processes import free_port
 from kameng_api.kit.db import execute, fetch
 from kameng_api.kit.http import build_client
 from kameng_api.suppliers.listings import wishes

@@ -19,11 +19,12 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 
 from benchmarks.figures import say
-from benchmarks.machine import ROOT, Failed, Meter, Process, free_port
+from benchmarks.machine import ROOT, Failed, Meter, Process
 from kameng_api import embedded
 from kameng_api.catalog import actions as catalog
 from kameng_api.catalog.actions import NewChannel
 from kameng_api.catalog.rules import Offer, Price, Product
+from kameng_api.demo.processes import free_port
 from kameng_api.embedded import servers
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Database, fetch

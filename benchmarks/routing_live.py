@@ -21,10 +21,11 @@ from redis.asyncio import Redis
 
 from benchmarks.figures import conclude, say
 from benchmarks.house import _KAMENG, House, open_house
-from benchmarks.machine import Failed, free_port, machine
+from benchmarks.machine import Failed, machine
 from kameng_api.catalog import actions as catalog
 from kameng_api.catalog.actions import NewChannel
 from kameng_api.catalog.rules import Offer, Price, Product
+from kameng_api.demo.processes import free_port
 from kameng_api.kit.clock import utc_now
 from kameng_api.kit.db import fetch
 from kameng_api.kit.money import parse_amount

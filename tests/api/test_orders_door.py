@@ -14,13 +14,13 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from standardwebhooks import Webhook
 from tests.api.test_contract import NOWHERE, SECRETS, body
-from tests.api.test_server import free_port
 from tests.api.test_signature import is_problem
 from tests.conftest import _owner_connection
 from tests.factories.client import Client, door_of, running_app
 from tests.factories.merchants import TestMerchant, make_merchant
 from tests.factories.shop import eventually, running_worker, stock_the_shop
 
+from kameng_api.demo.processes import free_port
 from kameng_api.embedded.servers import Servers
 from kameng_api.kit.db import Database, fetch
 from kameng_api.reconciliation import invariants

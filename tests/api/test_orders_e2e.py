@@ -1,7 +1,6 @@
 """Orders from a signed request to a settled outcome: real servers, a real worker, a real simulator over HTTP."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from tests.factories.merchants import TestMerchant, make_merchant
 from tests.factories.shop import PHONE, eventually, running_worker, stock_the_shop
 from tests.simulator.conftest import SECRETS, Simulator
 
+from kameng_api.demo.processes import free_port
 from kameng_api.kit.db import Database
 from kameng_api.main import build_app
 from kameng_api.reconciliation import invariants
@@ -32,9 +32,7 @@ async def simulator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
 @pytest.fixture
 async def house(database: Database, settings: Settings, simulator: Simulator) -> AsyncIterator[tuple[Client, TestMerchant]]:
     """API on a real socket, one worker, two channels."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     here = settings.model_copy(update={"base_url": f"http://127.0.0.1:{port}", "port": port})
     await stock_the_shop(database, here, simulator.url, SECRETS)
     merchant = await make_merchant(database, here)

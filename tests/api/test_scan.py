@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -21,6 +20,7 @@ from tests.simulator.conftest import SECRETS, Simulator
 
 from kameng_api.catalog import actions as catalog
 from kameng_api.catalog import queries as catalog_queries
+from kameng_api.demo.processes import free_port
 from kameng_api.embedded.servers import Servers
 from kameng_api.kit import log
 from kameng_api.kit.db import Database, fetch
@@ -56,9 +56,7 @@ async def till(shop: None, app: FastAPI, client: Client) -> Client:
 @pytest.fixture
 async def house(shop: None, database: Database, settings: Settings) -> AsyncIterator[Client]:
     """API on a real socket, a worker, two channels of a simulator that keeps real time."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     here = settings.model_copy(update={"base_url": f"http://127.0.0.1:{port}", "port": port})
     merchant = await make_merchant(database, here)
     server = uvicorn.Server(uvicorn.Config(build_app(here), port=port, log_level="warning", proxy_headers=False))

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -18,18 +17,13 @@ from tests.api.test_signature import is_problem
 from tests.factories.client import Client, authorization
 from tests.factories.merchants import TestMerchant, make_key
 
+from kameng_api.demo.processes import free_port
 from kameng_api.embedded.servers import Servers
 from kameng_api.kit.db import Database
 from kameng_api.merchants.actions import Terms
 from kameng_api.settings import Settings
 
 PROGRAM = "from kameng_api.main import serve; from kameng_api.settings import Settings; serve(Settings(_env_file=None))"
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from kameng_api.catalog import actions as catalog
 from kameng_api.catalog import queries as channels
 from kameng_api.catalog.actions import NewChannel
 from kameng_api.catalog.rules import Channel, Offer
+from kameng_api.demo.processes import free_port
 from kameng_api.kit.db import Database
 from kameng_api.kit.http import build_client
 from kameng_api.kit.money import parse_amount
@@ -117,9 +117,7 @@ async def ear() -> AsyncIterator[Ear]:
 @pytest.fixture
 async def house(database: Database, redis: object, settings: Settings, simulator: Simulator, ear: Ear) -> AsyncIterator[House]:
     """API on a real socket, one worker, two channels, one endpoint."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     here = settings.model_copy(update={"base_url": f"http://127.0.0.1:{port}", "port": port})
     await stock_the_shop(database, here, simulator.url, SECRETS)
     merchant = await make_merchant(database, here)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from kameng_api import conformance as kit
 from kameng_api.cli.app import app
 from kameng_api.conformance.catalogue import SCENARIOS
 from kameng_api.conformance.options import VECTOR_API_SECRET, VECTOR_WEBHOOK_SECRET
+from kameng_api.demo.processes import free_port
 
 SHOP = Path(__file__).parent / "shop.py"
 ORDERS = ("order_timeout", "order_500", "order_replayed", "order_rate_limited", "order_outcome_unknown", "order_clock_skew")
@@ -43,15 +43,10 @@ MISTAKES = {
 PLAYED = {mode: tuple(MISTAKES[mode]) for mode in ("redirecting", "slow", "gives_up_in_doubt")}
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @contextmanager
 def _shop(mode: str) -> Iterator[kit.Options]:
     """A shop in a process of its own, and the options to play against it."""
-    port = _free_port()
+    port = free_port()
     process = subprocess.Popen([sys.executable, str(SHOP), mode, "0", f"http://127.0.0.1:{port}"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -125,7 +120,7 @@ async def test_without_a_probe_a_forger_is_still_found() -> None:
 
 
 async def test_a_callback_that_nobody_serves_fails() -> None:
-    report = await kit.run(kit.Options(f"http://127.0.0.1:{_free_port()}/", port=0, only=("webhook_valid", "webhook_in_time")))
+    report = await kit.run(kit.Options(f"http://127.0.0.1:{free_port()}/", port=0, only=("webhook_valid", "webhook_in_time")))
     assert _verdicts(report) == {"webhook_valid": "failed", "webhook_in_time": "not_checked"}
 
 

@@ -11,7 +11,6 @@ import pytest
 import structlog
 from pydantic import SecretStr
 from redis.asyncio import Redis
-from tests.api.test_server import free_port
 from tests.factories.counter import Counter
 from tests.factories.shop import eventually, open_desk
 from tests.factories.workshop import judge, run_until_quiet
@@ -19,6 +18,7 @@ from tests.simulator.conftest import Simulator
 
 from kameng_api.catalog import actions as catalog
 from kameng_api.catalog.rules import Offer
+from kameng_api.demo.processes import free_port
 from kameng_api.jobs.desk import Desk
 from kameng_api.jobs.pulse import Pulse
 from kameng_api.jobs.upkeep import refresh_wallets

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
-from tests.api.test_server import free_port
 from tests.factories.counter import Counter
 from tests.factories.shop import eventually, running_worker
 from tests.factories.workshop import judge, log_of, order_many, stop, worker_process
 from tests.simulator.conftest import Simulator
 
+from kameng_api.demo.processes import free_port
 from kameng_api.kit.db import fetch
 from kameng_api.kit.doorbell import Doorbell
 from kameng_api.orders.rules import Order

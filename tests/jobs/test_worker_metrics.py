@@ -1,7 +1,6 @@
 """The worker's gauges say what is in the database, over real HTTP, at a cost that does not grow with it."""
 
 import asyncio
-import socket
 import urllib.request
 from datetime import datetime, timedelta
 from typing import cast
@@ -10,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from kameng_api.alarms import actions as alarms
+from kameng_api.demo.processes import free_port
 from kameng_api.embedded.servers import Servers
 from kameng_api.jobs import metrics
 from kameng_api.kit.db import Database, Tx, execute, fetch
@@ -93,7 +93,7 @@ async def test_counting_stops_at_the_cap(database: Database, monkeypatch: pytest
 
 
 async def test_a_worker_serves_them_over_http_and_closes_its_port(database: Database, settings: Settings) -> None:
-    port = _free_port()
+    port = free_port()
     gauges = metrics.Gauges()
     serving = asyncio.create_task(gauges.serve(settings.model_copy(update={"worker_metrics_port": port}), database))
     for _ in range(200):
@@ -122,19 +122,13 @@ async def test_without_a_database_the_figures_stay_and_grow_old(
     gauges = metrics.Gauges()
     await gauges.refresh(database)
     away = Database("postgresql+asyncpg://nobody@/none?host=/nonexistent")
-    serving = asyncio.create_task(gauges.serve(settings.model_copy(update={"worker_metrics_port": _free_port()}), away))
+    serving = asyncio.create_task(gauges.serve(settings.model_copy(update={"worker_metrics_port": free_port()}), away))
     await asyncio.sleep(0.4)
     assert not serving.done()
     assert samples(gauges)["kameng_gauges_age_seconds",] > 0.3
     assert ("kameng_orders", "accepted") in samples(gauges)
     serving.cancel()
     await away.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _get(port: int) -> str:

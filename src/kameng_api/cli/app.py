@@ -214,4 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     Printing.as_json = "--json" in given
-    app(args=[argument for argument in given if argument != "--json"], prog_name="kameng")
+    try:
+        app(args=[argument for argument in given if argument != "--json"], prog_name="kameng")
+    finally:
+        Printing.as_json = False

@@ -1,7 +1,10 @@
 """The tour's own processes: started, kept alive, and stopped by their ids, in the reverse order of their start."""
 
 import asyncio
+import contextlib
+import errno
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,6 +20,7 @@ from kameng_api.embedded import processes as machine
 _LEASH: Final = Path(__file__).with_name("leash.py")
 _PACKAGES: Final = Path(__file__).resolve().parents[2]
 _MARK: Final = "kameng_demo="
+_PORTS: Final = range(20_000, 32_768)  # below those that Linux (32768), macOS and Windows (49152) give to outgoing connections
 _STOP_S: Final = 45.0  # the API lets open requests end for 30 s
 _TAIL_LINES: Final = 15
 
@@ -39,11 +43,14 @@ class Child:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback that nobody listens on at this moment, and that no system hands out of itself: it is still free when its process starts.
+
+    Raises OSError when none is found.
+    """
+    for port in random.sample(_PORTS, 100):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError(errno.EADDRINUSE, "no free port of loopback between 20000 and 32767")
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
