@@ -4,6 +4,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import asyncpg
@@ -63,18 +64,32 @@ def settings(migrated: servers.Servers) -> Settings:
 
 
 async def empty(owner_url: str) -> None:
-    """Remove every row but those that exist exactly once."""
+    """Remove every row but those that exist exactly once. Only what holds rows is touched: to truncate every table takes a third of a second."""
     connection = await _owner_connection(owner_url)
     try:
-        names = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-        tables = ", ".join(r["tablename"] for r in names if r["tablename"] not in _KEEP)
-        await connection.execute(f"TRUNCATE {tables} CASCADE")
+        parents, others = await _tables(connection)
+        full = await connection.fetch(" UNION ALL ".join(f"SELECT '{name}' WHERE EXISTS (SELECT 1 FROM {name})" for name in parents + others))
+        names = {row[0] for row in full}
+        if children := [name for name in others if name in names]:
+            await connection.execute(f"TRUNCATE {', '.join(children)}")
+        for name in parents:
+            if name in names:
+                await connection.execute(f"DELETE FROM {name}")
         await connection.execute("DELETE FROM books WHERE merchant_id IS NOT NULL")
         await connection.execute("UPDATE rollup_marks SET upto_xid = 0")
         await connection.execute("UPDATE fanout_marks SET upto_xid = 0")
         await connection.execute("INSERT INTO books VALUES (1, NULL, 'live'), (2, NULL, 'test') ON CONFLICT DO NOTHING")
     finally:
         await connection.close()
+
+
+async def _tables(connection: "asyncpg.Connection[asyncpg.Record]") -> tuple[list[str], list[str]]:
+    """Those that others refer to, which cannot be truncated alone, children first; and all the others."""
+    names = {row[0] for row in await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")} - set(_KEEP)
+    keys = await connection.fetch("SELECT conrelid::regclass::text, confrelid::regclass::text FROM pg_constraint WHERE contype = 'f'")
+    parents = {parent for child, parent in keys if parent in names and child != parent}
+    referring = {parent: {child for child, other in keys if other == parent and child in parents and child != parent} for parent in parents}
+    return list(TopologicalSorter(referring).static_order()), sorted(names - parents)
 
 
 async def _owner_connection(owner_url: str) -> "asyncpg.Connection[asyncpg.Record]":

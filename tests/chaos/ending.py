@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tests.chaos import vendors
 from tests.chaos.merchant import Known, Programs
 from tests.chaos.receiver import MANNERS
 from tests.chaos.rig import APIS, RECEIVER, SUPPLIERS, WORKERS, Rig
@@ -186,7 +187,8 @@ async def write_facts(rig: Rig, buyers: Iterable[Buyer], **facts: Any) -> None:
     # What no vendor promises is not believed of it either.
     terms = {"idempotent": False, "not_found_grace_s": 1e9} if rig.vendor else {"idempotent": True, "not_found_grace_s": 10}
     suppliers = {name: {"channel": name, **terms} for name in SUPPLIERS}
-    facts |= {"vendor": rig.vendor, "aged": rig.aged}
+    twin = vendors.twin_of(rig.vendor)
+    facts |= {"vendor": rig.vendor, "aged": rig.aged, "reversed_is_failed": twin is not None and twin.reversed_is_failed}
     (rig.folder / "run.json").write_text(
         json.dumps({"seed": rig.seed, "lease_s": rig.lease_s, "merchants": merchants, "suppliers": suppliers, **facts}, indent=1)
     )

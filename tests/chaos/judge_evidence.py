@@ -54,6 +54,8 @@ class Sold:
     """Callbacks that were acknowledged."""
     orders: list[Mapping[str, Any]] = field(default_factory=list)
     units: list[Unit] = field(default_factory=list)
+    noes: frozenset[str] = frozenset(("FAILED",))
+    """The verdicts that its protocol tells as a no; of some vendors also that a delivery was taken back."""
 
     @property
     def first_at(self) -> float:
@@ -65,8 +67,8 @@ class Sold:
         A callback is written down when it was answered, so its no may have been heard up to `call_s` before.
         """
         found = [p.at for p in self.places if p.verdict.removeprefix("repeated ") in FAIL_CODES | {"FAILED"}]
-        found += [q.at for q in self.queries if q.verdict == "FAILED"]
-        found += [c.at - call_s for c in self.callbacks if c.verdict == "FAILED"]
+        found += [q.at for q in self.queries if q.verdict in self.noes]
+        found += [c.at - call_s for c in self.callbacks if c.verdict in self.noes]
         since = sent_at if sent_at is not None else self.first_at
         found += [q.at for q in self.queries if q.verdict == "ORDER_NOT_FOUND" and q.at >= since + grace_s]
         if self.places and all(p.verdict == "RATE_LIMITED" for p in self.places):
@@ -87,7 +89,7 @@ class Sold:
     @property
     def unsaid(self) -> bool:
         """It delivered, and afterwards told us for certain that it had not. Where its yes was lost on the way, its no is all that we heard."""
-        said = [c.at for c in self.heard if c.verdict == "FAILED"] + [q.at for q in self.queries if q.verdict == "FAILED"]
+        said = [c.at for c in self.heard if c.verdict in self.noes] + [q.at for q in self.queries if q.verdict in self.noes]
         return bool(said) and any(u.at <= max(said) for u in self.units)
 
 
@@ -280,9 +282,10 @@ def read_run(folder: Path) -> Run:
         missing.append("sim-*.sqlite")
     sold: dict[tuple[str, str], Sold] = {}
     idempotent: dict[str, bool] = {}
-    for file in files:
-        _read_supplier(file, sold, idempotent)
     facts = _json(folder / "run.json")
+    noes = frozenset(("FAILED", "REVERSED") if facts.get("reversed_is_failed") else ("FAILED",))
+    for file in files:
+        _read_supplier(file, sold, idempotent, noes)
     for name, supplier in facts.get("suppliers", {}).items():
         if "idempotent" in supplier:
             idempotent[name] = bool(supplier["idempotent"])
@@ -317,7 +320,7 @@ def _hook(line: Mapping[str, Any]) -> Hook | None:
     )  # fmt: skip
 
 
-def _read_supplier(file: Path, sold: dict[tuple[str, str], Sold], idempotent: dict[str, bool]) -> None:
+def _read_supplier(file: Path, sold: dict[tuple[str, str], Sold], idempotent: dict[str, bool], noes: frozenset[str]) -> None:
     """One simulator's file: the ground truth. Each account in it is a supplier of its own."""
     with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as db:
         db.row_factory = sqlite3.Row
@@ -326,7 +329,7 @@ def _read_supplier(file: Path, sold: dict[tuple[str, str], Sold], idempotent: di
 
         def of(row: sqlite3.Row) -> Sold:
             key = row["supplier"], row["reference"]
-            return sold.setdefault(key, Sold(*key))
+            return sold.setdefault(key, Sold(*key, noes=noes))
 
         for row in db.execute("SELECT at, supplier, path, reference, verdict FROM request WHERE reference <> '' ORDER BY id"):
             one = of(row)

@@ -79,7 +79,8 @@ async def _stock(rig: Rig, operator: Operator) -> None:
             settings = vendors.settings(rig.vendor, base_url)
         channel = {"id": name, "name": f"Simulated supplier {name}", "adapter": rig.vendor or "simulator", "environment": "test"}
         settings = {**settings, "timeout_s": rig.supplier_timeout_s}
-        await operator.post("/channels", {**channel, "settings": settings, "concurrency": 600, "wallet_low_at": "1000"})
+        made = await operator.post("/channels", {**channel, "settings": settings, "concurrency": 600, "wallet_low_at": "1000"})
+        await _tell_dashboard(rig, name, made["callback_url"])
         await operator.post(f"/channels/{name}/topups", {"topup_no": f"chaos-{name}", "amount": WALLET})
         await operator.post(f"/channels/{name}/refresh-wallet")
     for goods in vendors.sold(rig.vendor):
@@ -87,8 +88,19 @@ async def _stock(rig: Rig, operator: Operator) -> None:
         for price in goods.prices():
             await operator.put(f"/products/{goods.sku}/price", price)
         for name, (_, extra_ppm) in SUPPLIERS.items():
-            offer = {**goods.offer(extra_ppm), "product_code": vendors.code_of(rig.vendor, goods)}
+            offer = {**goods.offer(extra_ppm), "product_code": vendors.code_of(rig.vendor, goods, extra_ppm)}
             await operator.put(f"/channels/{name}/offers/{goods.sku}", {**offer, "stock": None if offer["stock"] else offer["stock"]})
+
+
+async def _tell_dashboard(rig: Rig, name: str, callback_url: str) -> None:
+    """Where the vendor has no callback address in an order, a human writes it into its dashboard."""
+    twin = vendors.twin_of(rig.vendor)
+    if twin is None or not twin.dashboard:
+        return
+    told = {"client_id": twin.app_key, "client_secret": twin.secret, "webhook_url": callback_url}
+    async with rig.http.put(f"{rig.direct(name)}{twin.dashboard}", json=told) as answer:
+        if answer.status != 200:
+            raise Failed(f"{name}: the dashboard answered {answer.status}")
 
 
 async def _register(rig: Rig, buyers: list[Buyer]) -> None:

@@ -25,6 +25,7 @@ from kameng_api.settings import Settings
 from kameng_api.suppliers.port import (
     Accepted,
     Answer,
+    Cause,
     Code,
     Delivered,
     NotFound,
@@ -117,6 +118,19 @@ async def test_a_channel_that_could_not_be_reached_is_asked_again_after_a_pause(
     [third] = await counter.dispatch()
     assert third.channel_id == "a"
     await counter.told(third, YES)
+    await counter.holds()
+
+
+async def test_a_purchase_that_no_channel_has_words_for_fails_at_once_and_not_at_its_deadline(counter: Counter) -> None:
+    order, first = await counter.buy()
+    await counter.told(first, NotSent("it has no face values", Cause.UNSAYABLE))
+    [second] = await counter.dispatch()
+    assert second.channel_id == "b"
+    await counter.told(second, NotSent("it sells in yuan only", Cause.UNSAYABLE))
+    assert await counter.dispatch() == []
+    now = await counter.now(order)
+    assert (now.status, now.failure_code, await counter.money()) == ("failed", "all_channels_refused", (10_000, 0))
+    assert [a.trouble for a in await counter.attempts(order)] == ["it has no face values", "it sells in yuan only"]
     await counter.holds()
 
 

@@ -73,6 +73,8 @@ ROWS: list[tuple[Outcome, str, bool, str, Heard | None, GateScope | None]] = [
     (NotSent("refused"), "freed", True, "after_a_pause", Heard.BAD, None),
     (NotSent("429", Cause.BUSY), "freed", True, "after_a_pause", Heard.BUSY, None),
     (NotSent("pool", Cause.OURS), "freed", True, "after_a_pause", Heard.NEUTRAL, None),
+    (NotSent("face value", Cause.UNSAYABLE), "freed", True, "never", Heard.NEUTRAL, None),
+    (Refused(Scope.CHANNEL, RefusalReason.UNSAYABLE), "freed", True, "never", Heard.NEUTRAL, None),
     (Unknown("5xx"), "frozen", False, "same_reference", Heard.DOUBT, None),
     (Unknown("staff", needs_person=True), "frozen", False, "never", Heard.DOUBT, None),
     (NotFound(), "frozen", False, "never", None, None),
@@ -152,6 +154,7 @@ HEARD: list[tuple[Outcome, str, str, str | None, Heard | None]] = [
     (NotSent("x"), "submitting", "not_sent", None, Heard.BAD),
     (NotSent("x", Cause.BUSY), "submitting", "not_sent", None, Heard.BUSY),
     (NotSent("x", Cause.OURS), "submitting", "not_sent", None, Heard.NEUTRAL),
+    (NotSent("x", Cause.UNSAYABLE), "submitting", "refused", "unsayable", Heard.NEUTRAL),
     (Reversed("r"), "delivered", "delivered", None, Heard.REVERSED),
     (Reversed("r"), "accepted", "unknown", None, Heard.DOUBT),
 ]

@@ -18,6 +18,7 @@ from kameng_api.suppliers.port import (
     Accepted,
     Answer,
     Capabilities,
+    Cause,
     Code,
     Delivered,
     NotFound,
@@ -41,6 +42,7 @@ OUTCOMES: dict[str, Outcome] = {
     "refused_channel": Refused(Scope.CHANNEL, RefusalReason.OUT_OF_STOCK),
     "refused_order": Refused(Scope.ORDER, RefusalReason.TARGET_INVALID),
     "not_sent": NotSent("connection refused"),
+    "unsayable": NotSent("it has no face values", Cause.UNSAYABLE),
     "unknown": Unknown("silence"),
     "needs_person": Unknown("call us", needs_person=True),
     "not_found": NotFound(),
@@ -85,6 +87,7 @@ TABLE: dict[tuple[str, str], Cell] = {
     ("submitting", "refused_channel"): GIVEN_BACK,
     ("submitting", "refused_order"): FAILED,
     ("submitting", "not_sent"): Cell("not_sent", "dispatching", ("attempt_refused",), due="submit"),
+    ("submitting", "unsayable"): Cell("refused", "dispatching", ("attempt_refused",), due="submit"),
     ("submitting", "unknown"): DOUBT,
     ("submitting", "needs_person"): Cell("unknown", "manual_review", due="look_up"),
     ("submitting", "not_found"): Cell("submitting", "dispatching", due="look_up"),
@@ -97,6 +100,7 @@ TABLE: dict[tuple[str, str], Cell] = {
     ("accepted", "refused_channel"): GIVEN_BACK,
     ("accepted", "refused_order"): FAILED,
     ("accepted", "not_sent"): WAITS,
+    ("accepted", "unsayable"): WAITS,
     ("accepted", "unknown"): WAITS,
     ("accepted", "needs_person"): Cell("accepted", "manual_review", due="look_up"),
     ("accepted", "not_found"): WAITS,
@@ -109,6 +113,7 @@ TABLE: dict[tuple[str, str], Cell] = {
     ("unknown", "refused_channel"): GIVEN_BACK,
     ("unknown", "refused_order"): FAILED,
     ("unknown", "not_sent"): DOUBT,
+    ("unknown", "unsayable"): DOUBT,
     ("unknown", "unknown"): DOUBT,
     ("unknown", "needs_person"): Cell("unknown", "manual_review", due="look_up"),
     ("unknown", "not_found"): DOUBT,
@@ -121,6 +126,7 @@ TABLE: dict[tuple[str, str], Cell] = {
     ("delivered", "refused_channel"): CONTRADICTED,
     ("delivered", "refused_order"): CONTRADICTED,
     ("delivered", "not_sent"): DONE,
+    ("delivered", "unsayable"): DONE,
     ("delivered", "unknown"): DONE,
     ("delivered", "needs_person"): DONE,
     ("delivered", "not_found"): DONE,
@@ -139,7 +145,7 @@ def _news(outcome: Outcome, beat: str = "look_up", **more: Any) -> News:
 
 
 def _beat_of(name: str) -> str:
-    return "place" if name == "not_sent" else "look_up"
+    return "place" if name in ("not_sent", "unsayable") else "look_up"
 
 
 def _absorbed(state: str, name: str) -> tuple[Order, Attempt, Changes]:
@@ -428,6 +434,9 @@ def test_a_not_sent_that_another_beat_gave_proves_nothing() -> None:
     for beat in ("look_up", "callback"):
         order, attempt = with_attempt("submitting")
         absorb(order, attempt, [attempt], _news(NotSent("x"), beat), NOW, Changes())
+        assert attempt.state == "unknown"
+        order, attempt = with_attempt("submitting")
+        absorb(order, attempt, [attempt], _news(NotSent("x", Cause.UNSAYABLE), beat), NOW, Changes())
         assert attempt.state == "unknown"
 
 

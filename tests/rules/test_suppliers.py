@@ -11,6 +11,7 @@ from tests.factories.orders import an_attempt
 from kameng_api.suppliers.port import (
     Accepted,
     Capabilities,
+    Cause,
     Delivered,
     NotFound,
     NotSent,
@@ -62,6 +63,7 @@ OUTCOMES: list[tuple[Outcome, str, bool]] = [
     (Refused(Scope.CHANNEL, RefusalReason.OUT_OF_STOCK), "refused_channel", True),
     (Refused(Scope.ORDER, RefusalReason.TARGET_INVALID), "refused_order", False),
     (NotSent("x"), "not_sent", True),
+    (NotSent("x", Cause.UNSAYABLE), "unsayable", True),
     (Unknown("x"), "unknown", False),
     (Unknown("x", needs_person=True), "unknown", False),
     (NotFound(), "not_found", False),

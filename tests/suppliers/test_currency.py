@@ -20,5 +20,5 @@ async def test_a_purchase_in_another_currency_is_not_sent(adapter: Adapter, exam
     line = Line(Unknown("asked"))
     purchase = replace(Purchase(**example["purchase"]), currency="XTS")
     outcome = (await adapter.connect(adapter.settings(**example["settings"]), line).place(purchase)).outcome
-    assert isinstance(outcome, NotSent) and outcome.cause is Cause.OURS, outcome
+    assert isinstance(outcome, NotSent) and outcome.cause is Cause.UNSAYABLE, outcome
     assert line.asked == []

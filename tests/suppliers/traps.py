@@ -344,6 +344,7 @@ async def taken_back(bench: TwinBench) -> None:
         return
     first, second = await look_up(bench, purchase), await look_up(bench, purchase)
     assert first == second and not isinstance(first, NotFound | NotSent), (first, second)
+    assert isinstance(first, Refused) is bench.world.twin.reversed_is_failed, first
 
 
 @trap

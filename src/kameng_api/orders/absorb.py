@@ -19,6 +19,7 @@ from kameng_api.suppliers.port import (
     Accepted,
     Answer,
     Capabilities,
+    Cause,
     Delivered,
     NotFound,
     NotSent,
@@ -81,6 +82,8 @@ def _absorb_live(order: Order, attempt: Attempt, news: News, now: datetime, to: 
             _refuse(order, attempt, Refused(Scope.CHANNEL, RefusalReason.SUPPLIER_REJECTED), now, to)
         case Refused() as refused:
             _refuse(order, attempt, refused, now, to)
+        case NotSent(reason=reason, cause=Cause.UNSAYABLE) if attempt.state == AttemptState.SUBMITTING and news.beat == "place":
+            _refuse(order, attempt, Refused(Scope.CHANNEL, RefusalReason.UNSAYABLE, reason), now, to)  # to ask again would say it no better
         case NotSent(reason=reason) if attempt.state == AttemptState.SUBMITTING and news.beat == "place":
             _give_back(order, attempt, AttemptState.NOT_SENT, reason, now, to)
             _go_on(order, to)

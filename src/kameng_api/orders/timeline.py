@@ -19,6 +19,7 @@ _REFUSALS: Final = {
     "product_off": "no longer sells this product",
     "price_exceeded": "has become dearer",
     "wallet_empty": "cannot serve this now",
+    "unsayable": "does not sell in this form, and was not asked",
     "not_found": "never received it",
 }
 

@@ -75,11 +75,13 @@ TABLE: Final[Mapping[str, AnswerClass]] = {
     "refused_channel.product_off": _GATE,
     "refused_channel.price_exceeded": _GATE,
     "refused_channel.wallet_empty": _GATE,
+    "refused_channel.unsayable": _OF_THE_TARGET,
     # An order-wide no is about the number. Counted as health, one merchant's list of dead numbers would open every circuit.
     **{f"refused_order.{reason}": _FAILED for reason in RefusalReason},
     "not_sent.unreached": AnswerClass("not_sent", Effect.FREED, True, Again.AFTER_A_PAUSE, Heard.BAD),
     "not_sent.busy": AnswerClass("busy", Effect.FREED, True, Again.AFTER_A_PAUSE, Heard.BUSY),
     "not_sent.ours": AnswerClass("held_back", Effect.FREED, True, Again.AFTER_A_PAUSE, Heard.NEUTRAL),
+    "not_sent.unsayable": AnswerClass("unsayable", Effect.FREED, True, Again.NEVER, Heard.NEUTRAL),
     "unknown": AnswerClass("unknown", Effect.FROZEN, False, Again.SAME_REFERENCE, Heard.DOUBT),
     "unknown.needs_person": AnswerClass("unknown", Effect.FROZEN, False, Again.NEVER, Heard.DOUBT),
     "not_found": AnswerClass("not_found", Effect.FROZEN, False, Again.NEVER, None),

@@ -32,6 +32,7 @@ class RefusalReason(StrEnum):
     PRODUCT_OFF = "product_off"  # the supplier no longer sells this product code
     PRICE_EXCEEDED = "price_exceeded"  # the supplier's price is above `Purchase.max_cost`
     WALLET_EMPTY = "wallet_empty"  # our prepaid balance at the supplier does not cover it
+    UNSAYABLE = "unsayable"  # never asked: their protocol has no words for this purchase (`Cause.UNSAYABLE`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ class Cause(StrEnum):
 
     UNREACHED = "unreached"  # nobody took the request: refused connection, no address, no TLS, no connection in time
     BUSY = "busy"  # the rate-limit refusal that the vendor documents as given before a request is read
-    OURS = "ours"  # we held it back: our own limit, our lease too old, or it cannot be said in their protocol
+    OURS = "ours"  # we held it back for now: our own limit, our lease too old
+    UNSAYABLE = "unsayable"  # it cannot be said in their protocol, today or tomorrow: currency, characters, a face value, a number of units
 
 
 @dataclass(frozen=True, slots=True)

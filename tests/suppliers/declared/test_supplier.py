@@ -120,7 +120,7 @@ async def test_what_cannot_be_said_is_held_back(change: dict[str, Any]) -> None:
     supplier, wire = connected(order("working"))
     values = {"reference": "T1", "product_code": "p", "product_type": "topup", "units": 1, "currency": "CNY", "max_cost": 1, "target": "1", **change}
     outcome = (await supplier.place(Purchase(**values))).outcome
-    assert isinstance(outcome, NotSent) and outcome.cause is Cause.OURS and not wire.sent
+    assert isinstance(outcome, NotSent) and outcome.cause is Cause.UNSAYABLE and not wire.sent
 
 
 # ---- what an answer means
@@ -191,7 +191,7 @@ async def test_a_no_at_a_look_up_names_our_order_or_is_doubt() -> None:
 async def test_a_file_has_one_currency_and_sells_in_no_other() -> None:
     supplier, wire = connected(order("done"))
     outcome = (await supplier.place(replace(PURCHASE, currency="USD"))).outcome
-    assert isinstance(outcome, NotSent) and outcome.cause is Cause.OURS and not wire.sent
+    assert isinstance(outcome, NotSent) and outcome.cause is Cause.UNSAYABLE and not wire.sent
     text = SHOP.read_text(encoding="utf-8").replace("max_units: 10}", "max_units: 10, currency: USD}")
     with pytest.raises(Exception, match="balance, products, product says another"):
         compile_text(text.encode(), SHOP)

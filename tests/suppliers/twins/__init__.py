@@ -53,7 +53,15 @@ class Twin:
     dashboard: str = ""
     """The path of the twin at which a human sets where all callbacks go, as {client_id, client_secret, webhook_url}; empty: orders carry it."""
     in_chaos: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the adapter for runs of chaos, where only cards are goods."""
+    """Settings of the adapter for runs of chaos, where only cards are goods and all money is yuan."""
+    codes: str = "{n}"
+    """How the vendor writes a product of a fixed value; `{n}` a number, `{cost}` what it costs, in two decimals."""
+    ranged_codes: str | None = None
+    """The same with any face value; None where such a one cannot be named, or not for accounts."""
+    takes_accounts: bool = True
+    """Whether a target may be something else than a mobile number."""
+    reversed_is_failed: bool = False
+    """The vendor has one word for what was delivered and taken back, and for what was never delivered."""
     traps: Mapping[str, str] = field(default_factory=dict)
     """Generic traps that the vendor's protocol cannot set, and why: `test_traps.py`."""
 

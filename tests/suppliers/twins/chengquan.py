@@ -119,6 +119,7 @@ def described(order: Mapping[str, Any]) -> dict[str, Any]:
 
 TWIN: Final = Twin(
     name="chengquan",
+    reversed_is_failed=True,
     face=Chengquan(),
     settings=lambda url, key, secret: {"base_url": url, "app_id": key, "key": secret},
     products=(Product(code="31", name="视频会员 月卡", cost="16.80"), Product(code="32", name="音乐会员 月卡", cost="9.50")),

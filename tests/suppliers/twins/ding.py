@@ -206,6 +206,7 @@ def described(counter: Counter, product: Product) -> dict[str, Any]:
 
 TWIN: Final = Twin(
     name="ding",
+    reversed_is_failed=True,
     face=DingFace(),
     settings=lambda base_url, app_key, secret: {"base_url": base_url, "api_key": secret, "country_code": "86"},
     products=(
@@ -215,6 +216,9 @@ TWIN: Final = Twin(
     ),
     goods=Goods(topup="CN_CM_TopUp-14.50", card="CN_Voucher-9.90", ranged="CN_CU_TopUp-range"),
     currency="USD",
+    in_chaos={"currency": "CNY"},
+    codes="SKU{n}-{cost}",
+    takes_accounts=False,
     most_units=1,
     traps={"card_codes": "a receipt has one PIN and no number beside it; test_ding.py compares that"},
 )

@@ -311,4 +311,6 @@ TWIN: Final = Twin(
     goods=Goods(topup="1234", card="1236", ranged="1235-CNY"),
     currency="USD",
     most_units=1,
+    in_chaos={"currency": "CNY"},
+    takes_accounts=False,
 )

@@ -235,4 +235,5 @@ TWIN: Final = Twin(
         "storm": "how much of an order was delivered is never told, and is for a person: test_dujiao.py has the storm without parts",
     },
     in_chaos={"manual_payload": "note"},
+    codes="{n}-{n}",
 )

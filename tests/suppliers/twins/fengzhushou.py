@@ -121,6 +121,7 @@ PRODUCTS: Final = (
 )
 TWIN: Final = Twin(
     name="fengzhushou",
+    reversed_is_failed=True,
     face=FengzhushouFace(),
     settings=lambda url, key, secret: {"base_url": url, "project_code": key, "sign_key": secret},
     products=PRODUCTS,

@@ -215,6 +215,7 @@ def _line(counter: Counter, product: Product) -> dict[str, Any]:
 
 TWIN = Twin(
     name="fulu",
+    reversed_is_failed=True,
     face=Fulu(),
     settings=lambda url, key, secret: {"base_url": url, "app_key": key, "app_secret": secret},
     products=(

@@ -286,5 +286,6 @@ TWIN: Final = Twin(
     products=PRODUCTS,
     goods=Goods(topup="mobile-cn-100", card="game-card-30", ranged="qb"),
     app_key="ak_test_01JD0000000000000000000001",
+    ranged_codes="{n}",
     traps={},
 )

@@ -223,6 +223,7 @@ def _line(counter: Counter, product: Product) -> dict[str, Any]:
 
 TWIN = Twin(
     name="kasushou",
+    reversed_is_failed=True,
     face=Kasushou(),
     settings=lambda url, key, secret: {"base_url": url, "user_id": key, "apikey": secret},
     products=(

@@ -119,9 +119,12 @@ class Mishi(Face):
 
 TWIN: Final = Twin(
     name="mishi",
+    reversed_is_failed=True,
     face=Mishi(),
     settings=lambda url, key, secret: {"base_url": url, "agent_id": key, "key": secret},
     products=(Product(code="1-100", name="移动100元", cost="97.45"), Product(code="2-50", name="联通50元", cost="48.75")),
     goods=Goods(topup="1-100"),
     most_units=1,
+    codes="{n}-100",
+    takes_accounts=False,
 )

@@ -146,6 +146,7 @@ def described(counter: Counter, product: Product) -> dict[str, Any]:
 
 TWIN: Final = Twin(
     name="reloadly",
+    reversed_is_failed=True,
     face=AirtimeFace(),
     settings=lambda base_url, app_key, secret: {
         "base_url": base_url,
@@ -164,4 +165,7 @@ TWIN: Final = Twin(
     currency="USD",
     most_units=1,
     dashboard="/dashboard",
+    in_chaos={"currency": "CNY"},
+    codes="{n}-CN-{cost}",
+    takes_accounts=False,
 )

@@ -143,6 +143,7 @@ def described(counter: Counter, product: Product) -> dict[str, Any]:
 
 TWIN: Final = Twin(
     name="reloadly_gift",
+    reversed_is_failed=True,
     face=GiftFace(),
     settings=lambda base_url, app_key, secret: {
         "base_url": base_url,
@@ -160,4 +161,6 @@ TWIN: Final = Twin(
     goods=Goods(card="10-25", ranged="11"),
     currency="USD",
     dashboard="/dashboard",
+    in_chaos={"currency": "CNY"},
+    codes="{n}-{cost}",
 )

@@ -136,7 +136,7 @@ async def test_a_price_that_moved_is_refused_and_the_list_has_another_line(twin:
     line = await twin.supplier.product("CN_CM_TopUp-29.00")
     assert line is not None and line.cost == 29_0000
     dear = await twin.supplier.place(twin.purchase(max_cost=14_4999))
-    assert isinstance(dear.outcome, NotSent) and dear.outcome.cause is Cause.OURS
+    assert isinstance(dear.outcome, NotSent) and dear.outcome.cause is Cause.UNSAYABLE
 
 
 async def test_the_list_the_balance_and_the_records_are_the_vendors(twin: TwinWorld) -> None:
@@ -158,4 +158,4 @@ async def test_what_cannot_be_said_is_not_sent(twin: TwinWorld) -> None:
     no_face, cents = twin.purchase(kind="ranged", face_value=None), twin.purchase(kind="ranged", face_value=10_0050)
     for purchase in (twin.purchase(units=2), twin.purchase("12x"), twin.purchase(product_code="hf-100"), no_face, cents):
         answer = await twin.supplier.place(purchase)
-        assert isinstance(answer.outcome, NotSent) and answer.outcome.cause is Cause.OURS
+        assert isinstance(answer.outcome, NotSent) and answer.outcome.cause is Cause.UNSAYABLE

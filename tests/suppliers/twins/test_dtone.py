@@ -185,7 +185,7 @@ async def test_what_cannot_be_said_is_not_sent(twin: TwinWorld) -> None:
     no_face = twin.purchase(kind="ranged", face_value=None)
     for purchase in (twin.purchase(units=2), twin.purchase("123"), twin.purchase(product_code="hf-100"), no_face):
         answer = await twin.supplier.place(purchase)
-        assert isinstance(answer.outcome, NotSent) and answer.outcome.cause is Cause.OURS
+        assert isinstance(answer.outcome, NotSent) and answer.outcome.cause is Cause.UNSAYABLE
 
 
 async def test_the_list_and_the_balance_are_the_vendors(twin: TwinWorld) -> None:

@@ -257,4 +257,4 @@ async def test_what_cannot_be_said_is_not_sent(twin: TwinWorld) -> None:
     no_face = twin.purchase(kind="ranged", face_value=None)
     for purchase in (twin.purchase(units=2), twin.purchase("12x"), twin.purchase(product_code="hf-100"), no_face):
         answer = await twin.supplier.place(purchase)
-        assert isinstance(answer.outcome, NotSent) and answer.outcome.cause is Cause.OURS
+        assert isinstance(answer.outcome, NotSent) and answer.outcome.cause is Cause.UNSAYABLE

@@ -122,6 +122,7 @@ class Youka(Face):
 
 TWIN: Final = Twin(
     name="youka",
+    reversed_is_failed=True,
     face=Youka(),
     settings=lambda url, key, secret: {"base_url": url, "user_id": key, "key": secret},
     products=(Product(code="10086", name="视频会员 月卡", cost="16.80"), Product(code="10087", name="音乐会员 月卡", cost="9.50")),

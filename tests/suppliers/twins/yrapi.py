@@ -215,6 +215,7 @@ def _was_turned_away(order: Mapping[str, Any]) -> bool:
 
 TWIN = Twin(
     name="yrapi",
+    reversed_is_failed=True,
     face=Yrapi(),
     settings=lambda url, key, secret: {"base_url": url, "userid": key, "apikey": secret},
     products=(Product(code="8", name="移动100元", cost="97.5"), Product(code="9", name="移动50元", cost="48.75")),

@@ -65,14 +65,14 @@ class DeclaredSupplier(SupplierBase):
         limits = self.compiled.form.limits
         scene = self.scene(purchase)
         if purchase.currency != limits.currency:
-            return Answer(NotSent("this supplier sells in another currency", Cause.OURS))
+            return Answer(NotSent("this supplier sells in another currency", Cause.UNSAYABLE))
         if purchase.product_type not in limits.product_types or not 1 <= purchase.units <= limits.max_units:
-            return Answer(NotSent("this supplier does not sell such an order", Cause.OURS))
+            return Answer(NotSent("this supplier does not sell such an order", Cause.UNSAYABLE))
         asked = Asked(purchase.reference, purchase.units, cards_expected=purchase.product_type == "card")
         try:
             verdict = await self._call("place", scene)
         except CannotSay as error:
-            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.OURS))
+            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.UNSAYABLE))
         if not isinstance(verdict, HttpAnswer):
             return Answer(verdict)
         return self._read("place", verdict, asked, scene)

@@ -59,11 +59,11 @@ class DingSupplier(SupplierBase):
     async def place(self, purchase: Purchase) -> Answer:
         """The vendor holds the connection for up to 90 s, unless the settings defer; longer than we wait, it is looked up."""
         if purchase.currency != self._currency:
-            return Answer(NotSent("our account there is in another currency", Cause.OURS))
+            return Answer(NotSent("our account there is in another currency", Cause.UNSAYABLE))
         try:
             body = wire.order_body(purchase, self._country_code)
         except wire.Unreadable as error:
-            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.OURS))
+            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.UNSAYABLE))
         answer = await self._send("POST", f"{self._base_url}/SendTransfer", headers=self._placing, content=body, timeout_s=self._timeout_s)
         if not isinstance(answer, HttpAnswer):
             return Answer(answer)

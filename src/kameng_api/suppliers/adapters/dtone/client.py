@@ -57,11 +57,11 @@ class DtoneSupplier(SupplierBase):
     async def place(self, purchase: Purchase) -> Answer:
         """Asynchronous mode, which the vendor recommends: the outcome comes by callback or look-up."""
         if purchase.currency != self._currency:
-            return Answer(NotSent("our account there is in another currency", Cause.OURS))
+            return Answer(NotSent("our account there is in another currency", Cause.UNSAYABLE))
         try:
             body = wire.order_body(purchase, self._country_code)
         except wire.Unreadable as error:
-            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.OURS))
+            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.UNSAYABLE))
         answer = await self._call("POST", "/async/transactions", body)
         if not isinstance(answer, HttpAnswer):
             return Answer(answer)

@@ -52,11 +52,11 @@ class DujiaoSupplier(SupplierBase):
 
     async def place(self, purchase: Purchase) -> Answer:
         if purchase.currency != self._currency:
-            return Answer(NotSent("the shop sells in another currency", Cause.OURS))
+            return Answer(NotSent("the shop sells in another currency", Cause.UNSAYABLE))
         try:
             body = wire.order_body(purchase, self._target_field)
         except wire.Unreadable as error:
-            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.OURS))
+            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.UNSAYABLE))
         answer = await self._call("POST", "/orders", body=body)
         if not isinstance(answer, HttpAnswer):
             return Answer(answer)

@@ -51,11 +51,11 @@ class FuluSupplier(SupplierBase):
 
     async def place(self, purchase: Purchase) -> Answer:
         if purchase.currency != _CURRENCY:
-            return Answer(NotSent("it sells in yuan only", Cause.OURS))
+            return Answer(NotSent("it sells in yuan only", Cause.UNSAYABLE))
         try:
             method, business = wire.order(purchase)
         except wire.Unreadable as error:
-            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.OURS))
+            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.UNSAYABLE))
         answer = await self._call(method, business)
         if not isinstance(answer, HttpAnswer):
             return Answer(answer)

@@ -57,11 +57,11 @@ class KakayunSupplier(SupplierBase):
 
     async def place(self, purchase: Purchase) -> Answer:
         if purchase.currency != _CURRENCY:
-            return Answer(NotSent("the site sells in yuan only", Cause.OURS))
+            return Answer(NotSent("the site sells in yuan only", Cause.UNSAYABLE))
         try:
             params = wire.order_params(purchase)
         except wire.Unreadable as error:
-            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.OURS))
+            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.UNSAYABLE))
         answer = await self._call(self._orders_url + "order/create", params)
         if not isinstance(answer, HttpAnswer):
             return Answer(answer)

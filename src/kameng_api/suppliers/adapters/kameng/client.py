@@ -73,11 +73,11 @@ class KamengSupplier(SupplierBase):
 
     async def place(self, purchase: Purchase) -> Answer:
         if purchase.currency != self._currency:
-            return Answer(NotSent("the other house sells in another currency", Cause.OURS))
+            return Answer(NotSent("the other house sells in another currency", Cause.UNSAYABLE))
         try:
             body = wire.order_body(purchase)
         except wire.Unreadable as error:
-            return Answer(NotSent(f"cannot be said in this contract: {error}", Cause.OURS))
+            return Answer(NotSent(f"cannot be said in this contract: {error}", Cause.UNSAYABLE))
         answer = await self._call("POST", "/v1/orders", body)
         if not isinstance(answer, HttpAnswer):
             return Answer(answer)

@@ -50,11 +50,11 @@ class KashangwlSupplier(SupplierBase):
 
     async def place(self, purchase: Purchase) -> Answer:
         if purchase.currency != _CURRENCY:
-            return Answer(NotSent("the platform sells in yuan only", Cause.OURS))
+            return Answer(NotSent("the platform sells in yuan only", Cause.UNSAYABLE))
         try:
             params = wire.order_params(purchase, self._settings.safe_cost)
         except wire.Unreadable as error:
-            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.OURS))
+            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.UNSAYABLE))
         answer = await self._call("/api/buy", params)
         if not isinstance(answer, HttpAnswer):
             return Answer(answer)

@@ -51,11 +51,11 @@ class KasushouSupplier(SupplierBase):
 
     async def place(self, purchase: Purchase) -> Answer:
         if purchase.currency != lines.CURRENCY:
-            return Answer(NotSent("it sells in yuan only", Cause.OURS))
+            return Answer(NotSent("it sells in yuan only", Cause.UNSAYABLE))
         try:
             params = wire.order_params(purchase)
         except wire.Unreadable as error:
-            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.OURS))
+            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.UNSAYABLE))
         answer = await self._call("order/buy", params)
         if not isinstance(answer, HttpAnswer):
             return Answer(answer)

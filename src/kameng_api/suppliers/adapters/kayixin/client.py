@@ -50,11 +50,11 @@ class KayixinSupplier(SupplierBase):
 
     async def place(self, purchase: Purchase) -> Answer:
         if purchase.currency != lines.CURRENCY:
-            return Answer(NotSent("it sells in yuan only", Cause.OURS))
+            return Answer(NotSent("it sells in yuan only", Cause.UNSAYABLE))
         try:
             body = wire.order_body(purchase, self._target_field)
         except wire.Unreadable as error:
-            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.OURS))
+            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.UNSAYABLE))
         answer = await self._call("order/create", body)
         if not isinstance(answer, HttpAnswer):
             return Answer(answer)

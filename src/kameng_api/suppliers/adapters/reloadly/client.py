@@ -62,11 +62,11 @@ class ReloadlySupplier(SupplierBase):
     async def place(self, purchase: Purchase) -> Answer:
         """Asynchronous: the synchronous endpoint may hold the connection for a minute. A purchase is posted once, whatever becomes of its token."""
         if purchase.currency != self._currency:
-            return Answer(NotSent("our account there is in another currency", Cause.OURS))
+            return Answer(NotSent("our account there is in another currency", Cause.UNSAYABLE))
         try:
             body = wire.order_body(purchase, self._country_code)
         except wire.Unreadable as error:
-            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.OURS))
+            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.UNSAYABLE))
         token = await self._token.get()
         if isinstance(token, NotSent):
             return Answer(token)

@@ -63,11 +63,11 @@ class ReloadlyGiftSupplier(SupplierBase):
     async def place(self, purchase: Purchase) -> Answer:
         """A purchase is posted once, whatever becomes of its token. The cards of a successful order come with the look-up."""
         if purchase.currency != self._currency:
-            return Answer(NotSent("our account there is in another currency", Cause.OURS))
+            return Answer(NotSent("our account there is in another currency", Cause.UNSAYABLE))
         try:
             body = wire.order_body(purchase, self._sender_name)
         except wire.Unreadable as error:
-            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.OURS))
+            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.UNSAYABLE))
         token = await self._token.get()
         if isinstance(token, NotSent):
             return Answer(token)

@@ -68,7 +68,7 @@ class SimulatorSupplier(SupplierBase):
         try:
             params = wire.order_params(purchase)
         except wire.Unreadable as error:
-            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.OURS))
+            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.UNSAYABLE))
         answer = await self._call("order/place", params)
         if not isinstance(answer, HttpAnswer):
             return Answer(answer)

@@ -45,11 +45,11 @@ class YrapiSupplier(SupplierBase):
 
     async def place(self, purchase: Purchase) -> Answer:
         if purchase.currency != _CURRENCY:
-            return Answer(NotSent("it sells in yuan only", Cause.OURS))
+            return Answer(NotSent("it sells in yuan only", Cause.UNSAYABLE))
         try:
             params = wire.order_params(purchase)
         except wire.Unreadable as error:
-            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.OURS))
+            return Answer(NotSent(f"cannot be said in this protocol: {error}", Cause.UNSAYABLE))
         answer = await self._call("recharge", params)
         if not isinstance(answer, HttpAnswer):
             return Answer(answer)
