@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from fastapi import FastAPI
+from tests.factories import listing
 from tests.factories.client import Client, door_of
 from tests.factories.merchants import TestMerchant, make_key, make_merchant
 from tests.factories.shop import stock_the_shop
@@ -58,7 +59,7 @@ async def change(db: Database, what: str) -> None:
                 await catalog.set_barcodes(tx, SKU, ["4006381333931"])
             case "stock":
                 for channel in ("sim-a", "sim-b"):
-                    await catalog.record_stock(tx, channel, [("hf-100", 0)])
+                    await listing.hear(tx, channel, SKU, stock=0)
             case "offers":
                 for channel in ("sim-a", "sim-b"):
                     await catalog.set_offer(tx, Offer(channel, SKU, "hf-100", unit_cost=1, status="disabled"))
@@ -93,8 +94,7 @@ async def test_an_unchanged_catalogue_is_not_sent_again(till: Client, database: 
     assert tag.startswith('"')
     async with database.transaction() as tx:  # none of it can be seen: a wallet, a cost, one more in stock, another merchant's price
         await catalog.record_wallet(tx, "sim-a", 1)
-        await catalog.record_quotes(tx, "sim-a", [("hf-100", 970_000)])
-        await catalog.record_stock(tx, "sim-a", [("hf-100", 500)])
+        await listing.hear(tx, "sim-a", SKU, cost=970_000, stock=500)
     for held in (tag, f'"other", {tag}'):
         again = await till.get("/v1/products?whole=true", headers={"If-None-Match": held})
         assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", tag)
@@ -126,8 +126,8 @@ async def test_other_merchants_prices_are_nobodys_business(till: Client, app: Fa
     assert shown["status"] == "retired"
     await change(database, "stock")
     async with database.transaction() as tx:
-        await catalog.record_stock(tx, "sim-a", [("hf-50", 0)])
-        await catalog.record_stock(tx, "sim-b", [("hf-50", 0)])
+        await listing.hear(tx, "sim-a", OTHER, stock=0)
+        await listing.hear(tx, "sim-b", OTHER, stock=0)
     _, then = await news(till, after)
     assert OTHER not in [item["sku"] for item in (await whole(till)).json()["items"]]
     assert (await news(till, then))[0] == []
@@ -206,9 +206,8 @@ async def test_a_reader_between_writers_misses_nothing(till: Client, app: FastAP
                     if n % 2:
                         await catalog.set_price(tx, sku, Price(unit_price=980_000 + 97 * n + step))
                     else:
-                        code = {SKU: "hf-100", OTHER: "hf-50"}[sku]
                         for channel in ("sim-a", "sim-b"):
-                            await catalog.record_stock(tx, channel, [(code, (n + step) % 3 and 50)])
+                            await listing.hear(tx, channel, sku, stock=(n + step) % 3 and 50)
                     await asyncio.sleep(0.002 * (n % 3))
                     if step % 5 == 4:
                         raise _GivenUp

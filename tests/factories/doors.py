@@ -1,7 +1,6 @@
 """A house with doors for tests: the real app, worker and simulator; accounts made as operators make them; a receiver of callbacks on loopback."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from tests.factories.merchants import TestMerchant, keyring_of, make_merchant
 from tests.factories.shop import eventually, running_worker, stock_the_shop
 from tests.simulator.conftest import SECRETS, Simulator
 
+from kameng_api.demo.processes import free_port
 from kameng_api.kit.db import Database
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import rules as books
@@ -172,9 +172,7 @@ class Gate:
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[tuple[FastAPI, Settings]]:
     """The app on a real socket, and settings that name it: suppliers call back there."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     here = settings.model_copy(update={"base_url": f"http://127.0.0.1:{port}", "port": port})
     app = build_app(here)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=5))

@@ -11,13 +11,9 @@ from typing import Any, cast
 import pytest
 import structlog
 from tests.factories.counter import ALWAYS, Counter, shop
-from tests.factories.merchants import keyring_of
 
-from kameng_api.catalog import actions as catalog
-from kameng_api.catalog import queries as queries_of_catalog
-from kameng_api.catalog.actions import NewChannel
 from kameng_api.catalog.hand import Rule, Scope, Stakes, gather
-from kameng_api.catalog.rules import Channel, Offer, Product, Snapshot, unit_cost
+from kameng_api.catalog.rules import Channel, Offer, Snapshot
 from kameng_api.jobs.orders import Buyer
 from kameng_api.jobs.pulse import Pulse
 from kameng_api.kit.db import Database, Tx, execute, fetch
@@ -333,15 +329,3 @@ async def test_many_answers_and_many_callbacks_of_the_same_orders_do_not_deadloc
         assert told_by_callbacks == ["succeeded"] * 33
         assert isinstance(quick, Moved) or quick == ["succeeded"] * 33
     await counter.holds()
-
-
-async def test_a_rate_that_does_not_divide_is_confirmed_by_the_cost_we_count_with(database: Database, settings: Settings) -> None:
-    """An offer whose quote is never confirmed goes stale, and its orders are held until they fail."""
-    product = Product("odd", "Odd", "topup", face_value=300_000, target_kind="mobile")
-    offer = Offer("odd-channel", "odd", "code", rate_ppm=993_333)
-    async with database.transaction() as tx:
-        await catalog.put_product(tx, product)
-        await catalog.create_channel(tx, keyring_of(settings), NewChannel("odd-channel", "Odd", "simulator", "test", b"{}"))
-        await catalog.set_offer(tx, offer)
-        [known] = (await queries_of_catalog.load_snapshot(tx)).offers["odd"]
-        assert await catalog.record_quotes(tx, "odd-channel", [("code", unit_cost(known, None))]) == 1

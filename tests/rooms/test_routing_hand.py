@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from tests.factories import listing
 from tests.factories.counter import Counter
 from tests.rooms.test_catalog import KEYRING, TOPUP, add_merchant
 
@@ -388,13 +389,12 @@ async def test_a_quote_is_as_old_as_the_last_time_it_was_said(db: Database) -> N
         await actions.set_offer(tx, Offer("two", TOPUP.sku, "code", unit_cost=910_000))
         await execute(tx, "UPDATE offers SET quoted_at = now() - interval '2 hours'")
     async with db.transaction() as tx:
-        assert await actions.record_stock(tx, "one", [("code", 5)]) == 1
-        assert await actions.record_quotes(tx, "one", [("code", 899_999)]) == 0, "a rate that no longer holds is not confirmed"
+        await listing.hear(tx, "one", TOPUP.sku, stock=5)
     assert await age() == {"one": (2, None, 900_000), "two": (2, 910_000, None)}
     async with db.transaction() as tx:
         version = await queries.find_version(tx)
-        assert await actions.record_quotes(tx, "one", [("code", 900_000), ("nothing", 1)]) == 1
-        assert await actions.record_quotes(tx, "two", [("code", 930_000)]) == 1
+        await listing.confirm(tx, "one", TOPUP.sku)
+        await listing.hear(tx, "two", TOPUP.sku, cost=930_000)
         assert await queries.find_version(tx) > version
     assert await age() == {"one": (0, None, 900_000), "two": (0, 930_000, None)}
 

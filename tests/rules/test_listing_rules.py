@@ -37,6 +37,14 @@ def test_a_line_that_says_the_same_changes_nothing_and_confirms_the_cost() -> No
     assert decide(LINE) == Verdict(None, (), confirmed=True)
 
 
+def test_a_rate_that_does_not_divide_is_confirmed_by_the_cost_we_count_with() -> None:
+    """An offer whose quote is never confirmed goes stale, and its orders are held until they fail."""
+    odd = sold(face_value=30_0000, unit_cost=None, rate_ppm=993_333)
+    same = line(cost=29_8000)  # 297,999.9
+    assert decide(same, before=same, offer=odd) == Verdict(None, (), confirmed=True)
+    assert decide(line(cost=29_7999), before=same, offer=odd).now == OfferNow("sku", 29_7999, None, None)
+
+
 @pytest.mark.parametrize("cost", [97_5001, 100_4250, 97_4999, 87_7500])
 def test_a_cost_within_the_limits_takes_effect(cost: int) -> None:
     verdict = decide(line(cost=cost))

@@ -288,55 +288,6 @@ async def set_offer(tx: Tx, offer: Offer, said_by: str = "operator") -> bool:
     return new
 
 
-_STOCK_DIFFERS = """
-SELECT DISTINCT o.sku FROM offers o JOIN unnest($2::text[], $3::int[]) AS k (product_code, stock) ON o.product_code = k.product_code
-WHERE o.channel_id = $1 AND o.stock IS DISTINCT FROM k.stock ORDER BY o.sku
-"""
-
-_STOCK = """
-UPDATE offers o SET stock = k.stock, updated_at = now()
-FROM unnest($2::text[], $3::int[]) AS k (product_code, stock)
-WHERE o.channel_id = $1 AND o.product_code = k.product_code AND o.stock IS DISTINCT FROM k.stock
-"""
-
-
-async def record_stock(tx: Tx, channel_id: str, stock: Sequence[tuple[str, int | None]]) -> int:
-    """What the supplier has: (its product code, units or None when it does not tell). Returns offers changed."""
-    ordered = sorted(stock, key=lambda pair: pair[0])
-    await fetch(tx, "SELECT 1 FROM catalog_version FOR UPDATE")
-    told = channel_id, [code for code, _ in ordered], [units for _, units in ordered]
-    skus = [row["sku"] for row in await fetch(tx, _STOCK_DIFFERS, *told)]
-    if not skus:
-        return 0
-    async with stock_change(tx, skus):
-        return await execute(tx, _STOCK, *told)
-
-
-_QUOTES = """
-UPDATE offers o SET quoted_at = now(),
-  unit_cost = CASE WHEN o.unit_cost IS NOT NULL THEN k.cost END, updated_at = now()
-FROM unnest($2::text[], $3::bigint[]) AS k (product_code, cost)
-WHERE o.channel_id = $1 AND o.product_code = k.product_code AND (o.unit_cost IS NOT NULL OR EXISTS (
-  SELECT FROM products p WHERE p.sku = o.sku AND (p.face_value * o.rate_ppm + 999999) / 1000000 = k.cost))  -- as at_rate rounds
-"""
-
-
-async def record_quotes(tx: Tx, channel_id: str, quotes: Sequence[tuple[str, int]]) -> int:
-    """What the supplier asks now: (its product code, cost of one unit in 1/10000 units). Returns offers that are fresh again.
-
-    An offer with a cost takes the new one. An offer at a rate stays and is confirmed only where the rate still says the same.
-    """
-    ordered = sorted(quotes)
-    await fetch(tx, "SELECT 1 FROM catalog_version FOR UPDATE")
-    fresh = await execute(tx, _QUOTES, channel_id, [code for code, _ in ordered], [cost for _, cost in ordered])
-    if fresh:
-        await bump(tx)
-        sold = "SELECT sku FROM offers WHERE channel_id = $1 AND product_code = ANY ($2::text[])"
-        skus = await fetch(tx, sold, channel_id, [code for code, _ in ordered])
-        await costs.note_costs(tx, channel_id, [row["sku"] for row in skus], "supplier")
-    return fresh
-
-
 async def put_rule(tx: Tx, rule: Rule, now: datetime) -> tuple[Rule, bool]:
     """Say it, or say it anew for the same scope; the rule as it stands, and True when nothing was said before.
 
