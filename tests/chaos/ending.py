@@ -187,8 +187,7 @@ async def write_facts(rig: Rig, buyers: Iterable[Buyer], **facts: Any) -> None:
     # What no vendor promises is not believed of it either.
     terms = {"idempotent": False, "not_found_grace_s": 1e9} if rig.vendor else {"idempotent": True, "not_found_grace_s": 10}
     suppliers = {name: {"channel": name, **terms} for name in SUPPLIERS}
-    twin = vendors.twin_of(rig.vendor)
-    facts |= {"vendor": rig.vendor, "aged": rig.aged, "reversed_is_failed": twin is not None and twin.reversed_is_failed}
+    facts |= {"vendor": rig.vendor, "aged": rig.aged, **vendors.facts(rig.vendor)}
     (rig.folder / "run.json").write_text(
         json.dumps({"seed": rig.seed, "lease_s": rig.lease_s, "merchants": merchants, "suppliers": suppliers, **facts}, indent=1)
     )

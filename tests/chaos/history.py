@@ -35,7 +35,8 @@ The folder of a run, which is all that the judge reads (`judge.judge(folder)`):
 history.jsonl    this file
 run.json         {"seed", "commit", "minutes", "healed_at": wall, "quiet_at": wall or null (not quiet in time), "ended_at": wall, "lease_s",
                  "final_bound_s": p99 of time to final after the heal, "merchants": {merchant: {"book_id", "currency", "endpoint": bool}},
-                 "suppliers": {account name at the simulator: {"channel": channel id, "idempotent": bool, "not_found_grace_s"}}}
+                 "suppliers": {account name at the simulator: {"channel": channel id, "idempotent": bool, "not_found_grace_s"}},
+                 and with a vendor's twins "vendor", "reversed_is_failed" and "cards_have_pins", as its `Twin` says them}
 sim-*.sqlite     the simulators' own files (with their -wal beside them, or checkpointed)
 receiver.jsonl   every webhook that arrived, before it was answered: {"wall", "receiver", "id", "type", "body": {…}, "verified": bool, "answered"}
 nemesis.jsonl    every fault: {"wall", "fault", "event": "start"|"end", ...}

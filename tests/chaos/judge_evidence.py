@@ -283,9 +283,8 @@ def read_run(folder: Path) -> Run:
     sold: dict[tuple[str, str], Sold] = {}
     idempotent: dict[str, bool] = {}
     facts = _json(folder / "run.json")
-    noes = frozenset(("FAILED", "REVERSED") if facts.get("reversed_is_failed") else ("FAILED",))
     for file in files:
-        _read_supplier(file, sold, idempotent, noes)
+        _read_supplier(file, facts, sold, idempotent)
     for name, supplier in facts.get("suppliers", {}).items():
         if "idempotent" in supplier:
             idempotent[name] = bool(supplier["idempotent"])
@@ -320,8 +319,10 @@ def _hook(line: Mapping[str, Any]) -> Hook | None:
     )  # fmt: skip
 
 
-def _read_supplier(file: Path, sold: dict[tuple[str, str], Sold], idempotent: dict[str, bool], noes: frozenset[str]) -> None:
+def _read_supplier(file: Path, facts: Mapping[str, Any], sold: dict[tuple[str, str], Sold], idempotent: dict[str, bool]) -> None:
     """One simulator's file: the ground truth. Each account in it is a supplier of its own."""
+    noes = frozenset(("FAILED", "REVERSED") if facts.get("reversed_is_failed") else ("FAILED",))
+    pins = facts.get("cards_have_pins", True)
     with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as db:
         db.row_factory = sqlite3.Row
         for row in db.execute("SELECT name, knobs FROM supplier"):
@@ -337,7 +338,7 @@ def _read_supplier(file: Path, sold: dict[tuple[str, str], Sold], idempotent: di
         for row in db.execute("SELECT * FROM sim_order ORDER BY id"):
             of(row).orders.append(dict(row))
         for row in db.execute("SELECT * FROM delivery ORDER BY id"):
-            code = None if row["code"] is None else code_fingerprint(row["code"], row["pin"])
+            code = None if row["code"] is None else code_fingerprint(row["code"], row["pin"] if pins else None)
             of(row).units.append(Unit(row["at"], row["target"], code, row["reversed_at"]))
         for row in db.execute("SELECT at, supplier, reference, status, acknowledged FROM callback ORDER BY id"):
             one = of(row)

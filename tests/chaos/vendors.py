@@ -21,6 +21,12 @@ def twin_of(vendor: str | None) -> Twin | None:
     return None if vendor is None else twins.get(vendor)
 
 
+def facts(vendor: str | None) -> Mapping[str, bool]:
+    """What the judge must know of the vendor's words to read the twin's file."""
+    twin = twin_of(vendor)
+    return {} if twin is None else {"reversed_is_failed": twin.reversed_is_failed, "cards_have_pins": twin.cards_have_pins}
+
+
 def keys(vendor: str) -> tuple[str, str]:
     """(app key, secret) of the account at the twin."""
     twin = twins.get(vendor)

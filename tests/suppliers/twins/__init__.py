@@ -60,6 +60,8 @@ class Twin:
     """The same with any face value; None where such a one cannot be named, or not for accounts."""
     takes_accounts: bool = True
     """Whether a target may be something else than a mobile number."""
+    cards_have_pins: bool = True
+    """Whether it tells the second text of a card."""
     reversed_is_failed: bool = False
     """The vendor has one word for what was delivered and taken back, and for what was never delivered."""
     traps: Mapping[str, str] = field(default_factory=dict)

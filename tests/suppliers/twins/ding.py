@@ -206,6 +206,7 @@ def described(counter: Counter, product: Product) -> dict[str, Any]:
 
 TWIN: Final = Twin(
     name="ding",
+    cards_have_pins=False,
     reversed_is_failed=True,
     face=DingFace(),
     settings=lambda base_url, app_key, secret: {"base_url": base_url, "api_key": secret, "country_code": "86"},

@@ -226,6 +226,7 @@ PRODUCTS: Final = (
 )
 TWIN: Final = Twin(
     name="dujiao",
+    cards_have_pins=False,
     face=DujiaoFace(),
     settings=lambda url, key, secret: {"base_url": url, "api_key": key, "api_secret": secret},
     products=PRODUCTS,
