@@ -163,7 +163,7 @@ class KamengFace(Face):
             "currency": order["currency"],
             "refunded_amount": order["reversed_amount"] if order["status"] == "REVERSED" else "0.0000",
             "codes_available": bool(units) and order["product_type"] != "topup",
-            "failure": {"code": FAILURES[order["fail_code"]], "detail": ""} if failed else None,
+            "failure": {"code": FAILURES.get(order["fail_code"], "all_channels_refused"), "detail": ""} if failed else None,
             "delivery": {"receipt": order["receipt"], "delivered_at": at} if units else None,
             "created_at": at,
             "metadata": {},
