@@ -11,10 +11,26 @@ from tests.chaos.judge import CHECKS
 
 _INVARIANTS = {*(f"I{n}" for n in range(1, 18)), "own"}
 _PLANT_ALL = """
-import importlib
+import importlib, inspect, sys
 from tests.chaos import bugs
-for name in bugs.NAMES:
-    importlib.import_module(f"tests.chaos.bugs.{name}").plant()
+modules = [importlib.import_module(f"tests.chaos.bugs.{name}") for name in bugs.NAMES]
+
+def functions():
+    homes = [m for name, m in sys.modules.items() if name.startswith("kameng_api.")]
+    homes += {id(c): c for m in homes for c in vars(m).values() if isinstance(c, type) and c.__module__.startswith("kameng_api.")}.values()
+    return {(home, name): f for home in homes for name, f in list(vars(home).items()) if inspect.isfunction(f)}
+
+def takes(function):
+    kinds = [p.kind for p in inspect.signature(function).parameters.values()]
+    return None if inspect.Parameter.VAR_POSITIONAL in kinds else len(kinds)
+
+before = functions()
+for module in modules:
+    module.plant()
+changed = {key: f for key, f in functions().items() if key in before and before[key] is not f}
+assert len(changed) >= 10, changed
+for (home, name), planted in changed.items():
+    assert takes(planted) in (None, takes(before[home, name])), f"{home.__name__}.{name} is called otherwise than it was planted"
 from kameng_api.jobs import upkeep
 from kameng_api.orders import queries
 from kameng_api.tasks import actions

@@ -12,7 +12,7 @@ from kameng_api.orders import absorb
 
 RECIPE = Recipe(
     faults=("supplier: not found at first",),
-    knobs=({"not_found_for_s": 12, "hang_rate": 0.3}, {"not_found_for_s": 12, "reset_rate": 0.4}),
+    knobs=({"not_found_for_s": 60, "hang_rate": 0.3}, {"not_found_for_s": 60, "reset_rate": 0.4}),
     expected=frozenset({"I5", "I7", "I14"}),
 )
 

@@ -22,8 +22,8 @@ RECIPE = Recipe(
 def plant() -> None:
     call = Buyer._call
 
-    async def careless(self: Buyer, asking: Awaitable[Answer]) -> Any:
-        answer = await call(self, asking)
+    async def careless(self: Buyer, channel_id: str, beat: str, asking: Awaitable[Answer]) -> Any:
+        answer = await call(self, channel_id, beat, asking)
         if isinstance(answer.outcome, Unknown):
             return replace(answer, outcome=Refused(Scope.CHANNEL, RefusalReason.SUPPLIER_REJECTED, "no answer"))
         return answer
