@@ -5,6 +5,7 @@ import resource
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -12,7 +13,7 @@ from typing import Final
 import structlog
 import uvicorn
 from alembic.script import ScriptDirectory
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from redis.asyncio import Redis
 
@@ -89,6 +90,18 @@ def build_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.settings = settings
+    app.router.routes.extend(_surface().routes)
+    app.mount("/doors", Doors(list_doors()))
+    problems.install(app)
+    openapi.install(app)
+    app.add_middleware(Gate)
+    return app
+
+
+@cache
+def _surface() -> APIRouter:
+    """All routes but the doors. One for all apps of a process: what FastAPI works out of a route at its first request is worked out once."""
+    surface = APIRouter(redirect_slashes=False, generate_unique_id_function=_operation_id)
     for router in (
         orders.router,  # routers are asked in turn: the busiest first
         supplier_callbacks.router,
@@ -108,12 +121,8 @@ def build_app(settings: Settings) -> FastAPI:
         health.router,
         admin_router,
     ):
-        app.include_router(router)
-    app.mount("/doors", Doors(list_doors()))
-    problems.install(app)
-    openapi.install(app)
-    app.add_middleware(Gate)
-    return app
+        surface.include_router(router)
+    return surface
 
 
 def _operation_id(route: APIRoute) -> str:
