@@ -141,6 +141,8 @@ async def _settled_once(lane: Lane, told: Told) -> None:
     for r in await lane.owner.fetch(_SETTLED):
         steps = [step for step in r["steps"] if step != "proposed"]  # said again, it is proposed again
         wanted = ["left", "approved"] if r["merchant_order_no"].endswith("-disputed") else ["resolved"]
+        if r["status"] == "failed":  # killed before it was asked: what a statement does not name decides nothing, and two people did
+            wanted = ["approved"]
         assert (r["state"], steps, r["words"]) == ("closed", wanted, 1), dict(r)
     assert await lane.owner.fetchval("SELECT count(*) FROM recon_breaks WHERE state <> 'closed' AND class IN ('R6', 'R7', 'R12')") == 0
 
