@@ -47,7 +47,7 @@ def free_port() -> int:
 
     Raises OSError when none is found.
     """
-    for port in random.sample(_PORTS, 100):
+    for port in random.SystemRandom().sample(_PORTS, 100):  # never the same in two processes, whoever has seeded the common one
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
     raise OSError(errno.EADDRINUSE, "no free port of loopback between 20000 and 32767")
