@@ -74,7 +74,6 @@ ROWS: list[tuple[Outcome, str, bool, str, Heard | None, GateScope | None]] = [
     (NotSent("429", Cause.BUSY), "freed", True, "after_a_pause", Heard.BUSY, None),
     (NotSent("pool", Cause.OURS), "freed", True, "after_a_pause", Heard.NEUTRAL, None),
     (NotSent("face value", Cause.UNSAYABLE), "freed", True, "never", Heard.NEUTRAL, None),
-    (Refused(Scope.CHANNEL, RefusalReason.UNSAYABLE), "freed", True, "never", Heard.NEUTRAL, None),
     (Unknown("5xx"), "frozen", False, "same_reference", Heard.DOUBT, None),
     (Unknown("staff", needs_person=True), "frozen", False, "never", Heard.DOUBT, None),
     (NotFound(), "frozen", False, "never", None, None),

@@ -14,7 +14,7 @@ from kameng_api.ledger import rules as books
 from kameng_api.orders.changes import Changes, RefundRow
 from kameng_api.orders.codes import CodeToStore
 from kameng_api.orders.rules import REFUNDED_EVENT, REFUSAL_TO_FAILURE, FailureCode, Order, Status, Substatus
-from kameng_api.suppliers.answers import NEVER_GOT_IT
+from kameng_api.suppliers.answers import NEVER_ASKED, NEVER_GOT_IT
 from kameng_api.suppliers.port import (
     Accepted,
     Answer,
@@ -83,7 +83,9 @@ def _absorb_live(order: Order, attempt: Attempt, news: News, now: datetime, to: 
         case Refused() as refused:
             _refuse(order, attempt, refused, now, to)
         case NotSent(reason=reason, cause=Cause.UNSAYABLE) if attempt.state == AttemptState.SUBMITTING and news.beat == "place":
-            _refuse(order, attempt, Refused(Scope.CHANNEL, RefusalReason.UNSAYABLE, reason), now, to)  # to ask again would say it no better
+            attempt.refusal = NEVER_ASKED  # by this channel: to ask it again would say it no better
+            _give_back(order, attempt, AttemptState.REFUSED, reason, now, to)
+            _go_on(order, to)
         case NotSent(reason=reason) if attempt.state == AttemptState.SUBMITTING and news.beat == "place":
             _give_back(order, attempt, AttemptState.NOT_SENT, reason, now, to)
             _go_on(order, to)

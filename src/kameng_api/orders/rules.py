@@ -159,7 +159,6 @@ REFUSAL_TO_FAILURE: Final[Mapping[str, FailureCode]] = {
     "product_off": FailureCode.ALL_CHANNELS_REFUSED,
     "price_exceeded": FailureCode.PRICE_EXCEEDED,
     "wallet_empty": FailureCode.ALL_CHANNELS_REFUSED,
-    "unsayable": FailureCode.ALL_CHANNELS_REFUSED,
 }
 
 

@@ -59,6 +59,8 @@ PROVEN_NOT_FOUND: Final = "not_found.proven"
 """A "not found" that `rules.not_found_proves_nothing_bought` accepts."""
 NEVER_GOT_IT: Final = "not_found"
 """The refusal that an attempt carries when it was closed by such a proof."""
+NEVER_ASKED: Final = "unsayable"
+"""The refusal that an attempt carries when the supplier's protocol has no words for it (`Cause.UNSAYABLE`)."""
 
 _BAD: Final = AnswerClass("refused_channel", Effect.FREED, True, Again.NEVER, Heard.BAD)
 _GATE: Final = AnswerClass("refused_channel", Effect.FREED, True, Again.NEVER, Heard.NEUTRAL)
@@ -75,7 +77,6 @@ TABLE: Final[Mapping[str, AnswerClass]] = {
     "refused_channel.product_off": _GATE,
     "refused_channel.price_exceeded": _GATE,
     "refused_channel.wallet_empty": _GATE,
-    "refused_channel.unsayable": _OF_THE_TARGET,
     # An order-wide no is about the number. Counted as health, one merchant's list of dead numbers would open every circuit.
     **{f"refused_order.{reason}": _FAILED for reason in RefusalReason},
     "not_sent.unreached": AnswerClass("not_sent", Effect.FREED, True, Again.AFTER_A_PAUSE, Heard.BAD),
@@ -154,6 +155,8 @@ def heard_of_row(state: str, refusal: str | None, said: str | None, *, taken_bac
             return next((row.heard for key, row in TABLE.items() if key.startswith("not_sent.") and row.word == said), Heard.BAD)
         case "refused" if refusal == NEVER_GOT_IT:
             return TABLE[PROVEN_NOT_FOUND].heard
+        case "refused" if refusal == NEVER_ASKED:
+            return TABLE["not_sent.unsayable"].heard
         case "refused":
             row = TABLE.get(f"{'refused_order' if said == 'refused_order' else 'refused_channel'}.{refusal}")
             return Heard.BAD if row is None else row.heard

@@ -32,7 +32,6 @@ class RefusalReason(StrEnum):
     PRODUCT_OFF = "product_off"  # the supplier no longer sells this product code
     PRICE_EXCEEDED = "price_exceeded"  # the supplier's price is above `Purchase.max_cost`
     WALLET_EMPTY = "wallet_empty"  # our prepaid balance at the supplier does not cover it
-    UNSAYABLE = "unsayable"  # never asked: their protocol has no words for this purchase (`Cause.UNSAYABLE`)
 
 
 @dataclass(frozen=True, slots=True)
