@@ -3,6 +3,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint fmt bench bench-routing bench-routing-live chaos crash-points openapi docs fuzz migrate lock clean
 
+# Byte code is kept, whatever the shell says of it, and kept outside the sources: to compile everything takes longer than to start.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.pycache
+
 BIN := .venv/bin
 DEMO_ARGS ?=
 BENCH ?=
@@ -66,5 +70,5 @@ lock: ## Write the lock files anew (needs uv)
 	$(LOCK) --extra traces --extra anchors -c requirements.lock -o deploy/requirements-image.lock
 
 clean: ## Remove .venv and all caches; the data in var/ stays
-	rm -rf .venv .venv-of-another-account.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv .venv-of-another-account.* .pycache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	find src tests migrations benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

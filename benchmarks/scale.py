@@ -14,6 +14,8 @@ from benchmarks.machine import Meter, machine
 from kameng_api.kit.db import fetch
 
 MERCHANTS: Final = 1000
+FIRST_S: Final = 4.0
+"""How long each house is loaded before anything is measured."""
 IN_FLIGHT: Final = 1_000_000
 SETTLED: Final = 2_000_000
 WANTED: Final = 0.9
@@ -33,7 +35,7 @@ async def measure(in_flight: int = IN_FLIGHT, settled: int = SETTLED) -> bool:
         _watch_both(full, empty)
         loads = {"full": (await Generator.start(full), (await full.api())[1]), "empty": (await Generator.start(empty), (await empty.api())[1])}
         for load, port in loads.values():
-            await load.round(port, seconds=3)
+            await load.round(port, seconds=FIRST_S, warm_s=0)
         for n in range(ROUNDS):
             for name in ("full", "empty") if n % 2 == 0 else ("empty", "full"):
                 found[name].append(await one(loads[name][0], name, loads[name][1]))

@@ -1,6 +1,8 @@
 """The HTTP process: settings in, app out. Nothing happens at import."""
 
+import ast
 import asyncio
+import re
 import resource
 import signal
 from collections.abc import AsyncIterator
@@ -12,7 +14,6 @@ from typing import Final
 
 import structlog
 import uvicorn
-from alembic.script import ScriptDirectory
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from redis.asyncio import Redis
@@ -35,7 +36,7 @@ from kameng_api.api import (
     webhooks,
 )
 from kameng_api.api.access import AccessMap
-from kameng_api.api.admin.router import router as admin_router
+from kameng_api.api.admin import router as admin
 from kameng_api.api.deps import Door
 from kameng_api.api.doors.accounts import Accounts
 from kameng_api.api.doors.lobby import Lobby
@@ -67,6 +68,7 @@ BACKLOG: Final = 16_384
 _CATALOG_EVERY_S: Final = 0.5
 _DRAIN_NOTICE_S: Final = 3.0  # how long load balancers get to read /readyz before connections are closed
 _DRAIN_S: Final = 30
+_REVISION: Final = re.compile(r"^(down_)?revision(?:: [^=\n]+)? = (.+)$", re.MULTILINE)
 
 _log = structlog.get_logger()
 
@@ -119,9 +121,9 @@ def _surface() -> APIRouter:
         orders.test_router,
         test_mode.router,
         health.router,
-        admin_router,
     ):
         surface.include_router(router)
+    admin.include_in(surface)
     return surface
 
 
@@ -229,8 +231,19 @@ def migration_heads() -> frozenset[str] | None:
     """The newest revisions this code knows; None where the migrations were not shipped beside it."""
     for folder in (Path(__file__).parents[2] / "migrations", Path("migrations")):
         if (folder / "env.py").is_file():
-            return frozenset(ScriptDirectory(str(folder)).get_heads())
+            return read_heads(folder / "versions")
     return None
+
+
+def read_heads(versions: Path) -> frozenset[str]:
+    """Which revisions none follows, read as text: Alembic, to say the same, has to be imported and to run every migration's module."""
+    known: set[str] = set()
+    followed: set[str] = set()
+    for file in versions.glob("*.py"):
+        for down, value in _REVISION.findall(file.read_text(encoding="utf-8")):
+            names = ast.literal_eval(value) or ()
+            (followed if down else known).update((names,) if isinstance(names, str) else names)
+    return frozenset(known - followed)
 
 
 class _Server(uvicorn.Server):

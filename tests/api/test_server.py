@@ -4,16 +4,16 @@ import asyncio
 import base64
 import os
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 from redis.asyncio import Redis
 from tests.api.test_signature import is_problem
+from tests.factories import nursery
 from tests.factories.client import Client, authorization
 from tests.factories.merchants import TestMerchant, make_key
 
@@ -24,10 +24,11 @@ from kameng_api.merchants.actions import Terms
 from kameng_api.settings import Settings
 
 PROGRAM = "from kameng_api.main import serve; from kameng_api.settings import Settings; serve(Settings(_env_file=None))"
+READY_WITHIN_S = 60.0
 
 
 @asynccontextmanager
-async def serving(servers: Servers, log: Path, **more: str) -> AsyncIterator[tuple[str, "subprocess.Popen[bytes]"]]:
+async def serving(servers: Servers, log: Path, **more: str) -> AsyncIterator[tuple[str, nursery.Process]]:
     """`serve()` in a process of its own; yields its base URL when it is ready."""
     port = free_port()
     environment = os.environ | {
@@ -35,24 +36,25 @@ async def serving(servers: Servers, log: Path, **more: str) -> AsyncIterator[tup
         "KAMENG_RATE_READS_PER_S": "5000", "KAMENG_RATE_WRITES_PER_S": "5000", "KAMENG_RATE_AUTH_FAILURES_PER_MIN": "0", **more,
     }  # fmt: skip
     with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM], env=environment, stdout=out, stderr=out)  # noqa: ASYNC220  starts in a moment
+        process = nursery.popen(["-c", PROGRAM], env=environment, stdout=out, stderr=out)
     try:
         base_url = f"http://127.0.0.1:{port}"
-        async with httpx.AsyncClient(base_url=base_url, trust_env=False) as client:
-            for _ in range(200):
-                assert process.poll() is None, log.read_text()  # noqa: ASYNC240  a few lines
-                try:
-                    if (await client.get("/readyz")).status_code == 200:
-                        break
-                except httpx.TransportError:
-                    pass
-                await asyncio.sleep(0.1)
-            else:
-                raise AssertionError(log.read_text())  # noqa: ASYNC240
+        await _until_ready(base_url, process, log)
         yield base_url, process
     finally:
         process.terminate()
         await asyncio.to_thread(process.wait, 40)
+
+
+async def _until_ready(base_url: str, process: nursery.Process, log: Path) -> None:
+    until = time.monotonic() + READY_WITHIN_S
+    async with httpx.AsyncClient(base_url=base_url, trust_env=False) as client:
+        while True:
+            assert process.poll() is None and time.monotonic() < until, log.read_text()  # noqa: ASYNC240  a few lines
+            with suppress(httpx.TransportError):
+                if (await client.get("/readyz")).status_code == 200:
+                    return
+            await asyncio.sleep(0.05)
 
 
 @pytest.fixture

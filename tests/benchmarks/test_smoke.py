@@ -27,9 +27,10 @@ def in_miniature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for module in (accept, hot, scale):
         monkeypatch.setattr(module, "MERCHANTS", 4)
         monkeypatch.setattr(module, "ROUNDS", 1)
-    monkeypatch.setattr(accept, "SECONDS", 0.3)
+    monkeypatch.setattr(accept, "SECONDS", 0.5)
     monkeypatch.setattr(accept, "PACED_ROUNDS", 1)
-    monkeypatch.setattr(accept, "PACED_SECONDS", 0.3)
+    monkeypatch.setattr(accept, "PACED_SECONDS", 0.5)
+    monkeypatch.setattr(scale, "FIRST_S", 0.5)
     monkeypatch.setattr(drain, "ROUNDS", 1)
     monkeypatch.setattr(drain, "ORDERS", 200)
 

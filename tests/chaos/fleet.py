@@ -1,4 +1,4 @@
-"""Every process of a run by its name: started on a leash, killed, stopped, frozen and started again, one by one."""
+"""Every process of a run by its name: started, killed, stopped, frozen and started again, one by one."""
 
 import asyncio
 import json
@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
+
+from tests.factories import nursery
 
 from kameng_api import embedded
 from kameng_api.demo import processes
@@ -18,6 +20,16 @@ from kameng_api.embedded import places, postgres, redis
 
 ROOT: Final = Path(__file__).parents[2]
 _LEASH: Final = ROOT / "src" / "kameng_api" / "demo" / "leash.py"
+_BUG: Final = "--bug"
+_HOUSE: Final = ("-m", "tests.chaos.process")
+_HOUSE_OF_THE_NURSERY: Final = """
+import time
+import arq.utils, arq.worker
+import kameng_api.main, kameng_api.worker, kameng_api.cli
+from tests.chaos.process import main
+arq.utils.time = arq.worker.time = lambda: time.time()  # whoever imports them after the clock was turned gets the turned one
+main()
+"""
 _START_S: Final = 90.0
 _STOP_S: Final = 45.0
 
@@ -36,7 +48,7 @@ class Child:
     folder: Path
     port: int = 0
     health: str = ""
-    process: "subprocess.Popen[bytes] | None" = None
+    process: "subprocess.Popen[bytes] | nursery.Process | None" = None
     starts: int = 0
     ended: list[str] = field(default_factory=list)
     """How it ended when nobody had asked it to."""
@@ -55,13 +67,22 @@ class Child:
             return
         if self.process is not None and self.process.returncode not in (0, None, -signal.SIGKILL, -signal.SIGTERM):
             self.ended.append(f"{self.name} ended with {self.process.returncode}")
+        with self.log.open("ab") as output:
+            self.process = self._alone(output) if _BUG in self.arguments else self._in_the_nursery(output)
+        self.starts += 1
+
+    def _in_the_nursery(self, output: IO[bytes]) -> nursery.Process:
+        house = tuple(self.arguments[:2]) == _HOUSE
+        arguments = ["-c", _HOUSE_OF_THE_NURSERY, *self.arguments[2:]] if house else self.arguments
+        return nursery.popen(arguments, env=self.environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+
+    def _alone(self, output: IO[bytes]) -> "subprocess.Popen[bytes]":
+        """On a leash. A bug is planted in what is imported after it."""
         python = [sys.executable, "-X", processes.mark_of(self.folder)]
         command = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *python, *self.arguments]
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                command, env=dict(self.environment), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
-        self.starts += 1
+        return subprocess.Popen(
+            command, env=dict(self.environment), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
 
     def signal(self, number: int) -> None:
         if self.alive:

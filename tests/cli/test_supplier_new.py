@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,18 @@ NAME = "thirteenth"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a type checker without its cache, and a supplier that hangs on purpose
 
 
+def _environment(path: str, bytecode: Path) -> dict[str, str]:
+    """Programs import from `path` first. What one of them has compiled the next one finds, outside of every source tree."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": str(bytecode)}
+
+
 class Copy:
     """A source tree of its own, which the programs run here import instead of the one they were made from."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, bytecode: Path) -> None:
         self.root = root
+        self._environment = _environment(f"{root / 'src'}{os.pathsep}{root}", bytecode)
         shutil.copytree(ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__"))
         for folder in ("tests/suppliers", "tests/simulator", "tests/factories"):
             shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -28,15 +36,29 @@ class Copy:
         shutil.copy(ROOT / "pyproject.toml", root / "pyproject.toml")
         shutil.copy(ROOT / "README.md", root / "README.md")
 
+    def test(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """These tests of the copy."""
+        return self.run("-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "-p", "no:schemathesis", *arguments)
+
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """A program of this Python that imports the copy and nothing of the tree it was made from."""
-        environment = os.environ | {"PYTHONPATH": f"{self.root / 'src'}{os.pathsep}{self.root}", "PYTHONDONTWRITEBYTECODE": "1"}
-        return subprocess.run([sys.executable, *arguments], cwd=self.root, env=environment, capture_output=True, text=True, check=False, timeout=600)
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=self.root, env=self._environment, capture_output=True, text=True, check=False, timeout=600
+        )
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    made = Copy(tmp_path_factory.mktemp("checkout"))
+def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where compiled modules are kept: where those of this process are, if they have a place of their own. What was compiled of a copy goes again."""
+    base = tmp_path_factory.getbasetemp()
+    folder = Path(sys.pycache_prefix or tmp_path_factory.mktemp("bytecode"))
+    yield folder
+    shutil.rmtree(folder / base.relative_to(base.anchor), ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Copy:
+    made = Copy(tmp_path_factory.mktemp("checkout"), bytecode)
     before = {path for path in made.root.rglob("*") if path.is_file()}
     told = made.run("-m", "kameng_api.cli", "supplier", "new", NAME, "--title", "第十三家")
     assert told.returncode == 0, told.stderr
@@ -52,10 +74,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 
 
 def test_the_skeleton_passes_the_contract_suite_and_the_traps_of_its_twin(copy: Copy) -> None:
-    ran = copy.run(
-        "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "tests/suppliers/test_contract.py", "tests/suppliers/test_registry.py",
-        "tests/suppliers/test_traps.py", "-k", f"{NAME} or registry",
-    )  # fmt: skip
+    suites = ("test_contract.py", "test_registry.py", "test_traps.py")
+    ran = copy.test(*(f"tests/suppliers/{suite}" for suite in suites), "-k", f"{NAME} or registry")
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-2000:]
     passed = int(ran.stdout.rsplit(" passed", 1)[0].split()[-1]) if " passed" in ran.stdout else ran.stdout.count(".")
     assert passed > 40, "the suite has seen it"
@@ -66,7 +86,7 @@ def test_a_mistake_in_the_skeleton_would_be_seen(copy: Copy) -> None:
     right = mapping.read_text(encoding="utf-8")
     try:
         mapping.write_text(right.replace('return Unknown(f"state {_word(state)}")', "return Accepted(supplier_order_no)"), encoding="utf-8")
-        ran = copy.run("-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "tests/suppliers/test_contract.py", "-k", NAME)
+        ran = copy.test("tests/suppliers/test_contract.py", "-k", NAME)
         assert ran.returncode == 1 and "test_an_unlisted_word_is_unknown" in ran.stdout, ran.stdout[-2000:]
     finally:
         mapping.write_text(right, encoding="utf-8")
@@ -111,13 +131,12 @@ def test_an_existing_folder_is_refused(tmp_path: Path) -> None:
         scaffold(tmp_path, "acme", "Acme")
 
 
-def test_without_a_source_tree_it_explains_itself(tmp_path: Path) -> None:
+def test_without_a_source_tree_it_explains_itself(tmp_path: Path, bytecode: Path) -> None:
     """As where the package was installed from a wheel."""
     shutil.copytree(ROOT / "src" / "kameng_api", tmp_path / "site" / "kameng_api", ignore=shutil.ignore_patterns("__pycache__"))
-    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site"), "PYTHONDONTWRITEBYTECODE": "1"}
     told = subprocess.run(
         [sys.executable, "-m", "kameng_api.cli", "supplier", "new", "acme"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120,
+        cwd=tmp_path, env=_environment(str(tmp_path / "site"), bytecode), capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert told.returncode == 2 and "Clone the repository" in told.stderr
     assert not (tmp_path / "site" / "kameng_api" / "suppliers" / "adapters" / "acme").exists()

@@ -219,7 +219,7 @@ def _start_in_another_process(var: Path, answer: "multiprocessing.Queue[tuple[st
 
 def test_processes_starting_at_the_same_moment_share_one_server(make_var: Callable[[str], Path]) -> None:
     var = make_var("race")
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # one that is spawned imports for seconds before it starts anything
     answers: multiprocessing.Queue[tuple[str, int | None]] = context.Queue()
     starters = [context.Process(target=_start_in_another_process, args=(var, answers)) for _ in range(3)]
     for starter in starters:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tests.factories.kept import once
 from tests.factories.merchants import keyring_of
 
 from kameng_api import worker as worker_process
@@ -13,7 +14,8 @@ from kameng_api.catalog import actions as catalog
 from kameng_api.catalog.actions import NewChannel
 from kameng_api.catalog.rules import Offer, Price, Product
 from kameng_api.jobs.desk import Desk
-from kameng_api.kit.db import Database
+from kameng_api.kit.crypto import Keyring
+from kameng_api.kit.db import Database, Tx
 from kameng_api.kit.money import parse_amount
 from kameng_api.settings import Settings
 
@@ -22,7 +24,12 @@ PHONE = "13800138000"  # the contract's own example number
 
 async def stock_the_shop(db: Database, settings: Settings, simulator_url: str, secrets: dict[str, str]) -> None:
     """SKUs for phones, accounts and cards; sim-a is cheaper than sim-b."""
-    keyring = keyring_of(settings)
+    key = (stock_the_shop, simulator_url, *sorted(secrets.items()), *settings.kek_bytes.items())
+    async with db.transaction() as tx:
+        await once(tx, key, lambda: _stock(tx, keyring_of(settings), simulator_url, secrets))
+
+
+async def _stock(tx: Tx, keyring: Keyring, simulator_url: str, secrets: dict[str, str]) -> None:
     products = [
         Product("mobile-cn-100", "话费 100", "topup", face_value=parse_amount("100"), target_kind="mobile"),
         Product("mobile-cn-50", "话费 50", "topup", face_value=parse_amount("50"), target_kind="mobile", duplicate_window_s=600),
@@ -47,29 +54,28 @@ async def stock_the_shop(db: Database, settings: Settings, simulator_url: str, s
         "test-out-of-stock": "test-out-of-stock", "test-price-moved": "test-price-moved",
     }  # fmt: skip
     dearer = {"sim-a": 0, "sim-b": 5000}
-    async with db.transaction() as tx:
+    for product in products:
+        await catalog.put_product(tx, product)
+        await catalog.set_price(tx, product.sku, prices[product.sku])
+    for channel_id, secret in secrets.items():
+        connection = {"base_url": simulator_url, "app_key": f"app-{channel_id}", "secret": secret, "timeout_s": 5}
+        await catalog.create_channel(
+            tx, keyring, NewChannel(channel_id, channel_id, "simulator", "test", json.dumps(connection).encode())
+        )
         for product in products:
-            await catalog.put_product(tx, product)
-            await catalog.set_price(tx, product.sku, prices[product.sku])
-        for channel_id, secret in secrets.items():
-            connection = {"base_url": simulator_url, "app_key": f"app-{channel_id}", "secret": secret, "timeout_s": 5}
-            await catalog.create_channel(
-                tx, keyring, NewChannel(channel_id, channel_id, "simulator", "test", json.dumps(connection).encode())
+            cost = {"mobile-cn-100": "97.5", "mobile-cn-50": "48.75"}.get(product.sku, "9.5")
+            ranged = product.sku == "qb"
+            await catalog.set_offer(
+                tx,
+                Offer(
+                    channel_id,
+                    product.sku,
+                    codes[product.sku],
+                    unit_cost=None if ranged else parse_amount(cost) + dearer[channel_id],
+                    rate_ppm=970_000 if ranged else None,
+                    stock=0 if product.sku == "test-out-of-stock" else None,
+                ),
             )
-            for product in products:
-                cost = {"mobile-cn-100": "97.5", "mobile-cn-50": "48.75"}.get(product.sku, "9.5")
-                ranged = product.sku == "qb"
-                await catalog.set_offer(
-                    tx,
-                    Offer(
-                        channel_id,
-                        product.sku,
-                        codes[product.sku],
-                        unit_cost=None if ranged else parse_amount(cost) + dearer[channel_id],
-                        rate_ppm=970_000 if ranged else None,
-                        stock=0 if product.sku == "test-out-of-stock" else None,
-                    ),
-                )
 
 
 @asynccontextmanager

@@ -3,14 +3,13 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter as Tally
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.factories import nursery
 from tests.factories.counter import Counter
 from tests.factories.shop import stock_the_shop
 from tests.simulator.conftest import SECRETS, Simulator
@@ -42,7 +41,7 @@ async def order_many(counter: Counter, n: int, **more: Any) -> list[Order]:
 
 
 @asynccontextmanager
-async def worker_process(settings: Settings, log: Path, **more: str) -> AsyncIterator["subprocess.Popen[bytes]"]:
+async def worker_process(settings: Settings, log: Path, **more: str) -> AsyncIterator[nursery.Process]:
     """A worker in a process of its own. Killed at the end if it still lives."""
     assert settings.database_url is not None and settings.redis_url is not None
     environment = os.environ | {
@@ -50,7 +49,7 @@ async def worker_process(settings: Settings, log: Path, **more: str) -> AsyncIte
         "KAMENG_TICK_S": "0.05", "KAMENG_WEBHOOK_DEVELOPMENT": "true", "KAMENG_LANES": "submit,look_up,callback", **more,
     }  # fmt: skip
     with log.open("ab") as out:
-        process = subprocess.Popen([sys.executable, "-c", _PROGRAM], env=environment, stdout=out, stderr=out)  # noqa: ASYNC220  starts in a moment
+        process = nursery.popen(["-c", _PROGRAM], env=environment, stdout=out, stderr=out)
     try:
         yield process
     finally:
@@ -59,7 +58,7 @@ async def worker_process(settings: Settings, log: Path, **more: str) -> AsyncIte
         await asyncio.to_thread(process.wait, 40)
 
 
-async def stop(process: "subprocess.Popen[bytes]", how: signal.Signals) -> int:
+async def stop(process: nursery.Process, how: signal.Signals) -> int:
     """The exit code after a signal."""
     process.send_signal(how)
     return await asyncio.to_thread(process.wait, 40)

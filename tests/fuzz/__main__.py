@@ -15,6 +15,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 from tests.api.test_server import serving
 from tests.conftest import migrate
+from tests.factories import nursery
 from tests.factories.client import Client
 from tests.factories.merchants import make_merchant
 from tests.factories.shop import PHONE, stock_the_shop
@@ -74,15 +75,13 @@ async def working(servers_found: servers.Servers, log: Path) -> AsyncIterator[No
     """A worker that turns batches into orders and nothing else: what a file holds is looked at by it alone, and nobody's address is called."""
     environment = os.environ | {"KAMENG_DATABASE_URL": servers_found.app_url, "KAMENG_REDIS_URL": servers_found.redis_url, "KAMENG_TICK_S": "0.1"}
     with log.open("wb") as out:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "kameng_api.cli", "worker", "--lane", "batch", env=environment, stdout=out, stderr=out
-        )
+        process = nursery.popen(["-m", "kameng_api.cli", "worker", "--lane", "batch"], env=environment, stdout=out, stderr=out)
     try:
         yield
-        assert process.returncode is None, log.read_text()  # noqa: ASYNC240  a few lines
+        assert process.poll() is None, log.read_text()  # noqa: ASYNC240  a few lines
     finally:
         process.terminate()
-        await process.wait()
+        await process.ended()
 
 
 async def batches_in_trouble(found: servers.Servers) -> list[str]:

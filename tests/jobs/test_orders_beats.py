@@ -57,8 +57,8 @@ async def test_a_worker_that_dies_after_its_claim_has_bought_nothing(counter: Co
 async def test_workers_killed_again_and_again_buy_every_order_once(
     counter: Counter, settings: Settings, simulator: Simulator, tmp_path: Path
 ) -> None:
-    orders = await order_many(counter, 40)
-    await simulator.turn("sim-a", latency={"kind": "fixed", "ms": 400})
+    orders = await order_many(counter, 100)
+    await simulator.turn("sim-a", latency={"kind": "fixed", "ms": 800})
     for _ in range(3):
         before = len(await log_of(simulator, "deliveries"))
         async with worker_process(settings, tmp_path / "log", KAMENG_SUPPLIER_CONCURRENCY="10") as worker:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import signal
-import sys
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from tests.factories import nursery
 
 from kameng_api.kit.http import build_client
 from kameng_api.kit.ids import new_ulid, ulid_text
@@ -39,17 +40,17 @@ class Simulator:
         self.data = folder / "simulator.db"
         self._config: dict[str, Any] = {"control_token": TOKEN, "time_scale": time_scale, "suppliers": SUPPLIERS}
         self._port = 0
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: nursery.Process | None = None
         self.url = ""
         self.http: aiohttp.ClientSession
 
     async def start(self) -> None:
         command = ["-m", *self.module, "--port", str(self._port), "--data", str(self.data), "--config", "-"]
-        self._process = await asyncio.create_subprocess_exec(sys.executable, *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+        self._process = nursery.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(self._config).encode())
         self._process.stdin.close()
-        line = await self._process.stdout.readline()
+        line = await asyncio.to_thread(self._process.stdout.readline)
         self.url = json.loads(line)["simulator_url"]
         self._port = int(self.url.rpartition(":")[2])
         self.http = aiohttp.ClientSession(headers={"authorization": f"Bearer {TOKEN}"})
@@ -66,7 +67,7 @@ class Simulator:
         await self.http.close()
         self._process.send_signal(how)
         async with asyncio.timeout(15):
-            await self._process.wait()
+            await self._process.ended()
 
     async def call(self, method: str, path: str, body: Any = None, status: int = 200) -> Any:
         async with self.http.request(method, f"{self.url}/sim/{path}", json=body) as response:

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-import xlsxwriter
-
 from kameng_api.batches.headings import MARK, RESULT_COLUMNS, TEMPLATE_COLUMNS, Locale, heading_of
+from kameng_api.kit.workbooks import new_workbook
 
 Format = Literal["csv", "xlsx"]
 
@@ -148,7 +147,7 @@ def _xlsx(head: Sequence[str], rows: Iterable[Sequence[str]], notes: Sequence[st
     """One sheet of text cells, held in memory: it holds targets, which never lie on a disk in clear."""
     out = io.BytesIO()
     options = {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
-    with xlsxwriter.Workbook(out, options) as book:
+    with new_workbook(out, options) as book:
         text, bold = book.add_format({"num_format": "@"}), book.add_format({"num_format": "@", "bold": True})
         sheet = book.add_worksheet("orders")
         sheet.set_column(0, max(len(head) - 1, 0), _WIDTH, text)

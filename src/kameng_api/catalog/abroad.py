@@ -1,10 +1,12 @@
 """What the public plans of all countries say of a number: valid or not, what kind, where, whose. Pure; for questions, never for an order."""
 
 from dataclasses import dataclass, field
-from typing import Final
+from functools import cache
+from importlib import import_module
+from typing import Any, Final
 
 import phonenumbers
-from phonenumbers import PhoneNumberFormat, PhoneNumberType, carrier
+from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
 HOME_REGION: Final = "CN"
 _KINDS: Final = {
@@ -38,5 +40,11 @@ def read_number(text: str) -> PlanEntry | None:
         region=phonenumbers.region_code_for_number(parsed),
         valid=phonenumbers.is_valid_number(parsed),
         kind=_KINDS.get(phonenumbers.number_type(parsed), "other"),
-        carrier=carrier.name_for_number(parsed, "en"),
+        carrier=_carriers().name_for_number(parsed, "en"),
     )
+
+
+@cache
+def _carriers() -> Any:
+    """By name, at the first question: the carriers of all countries take some 30 MB, and many a process is never asked about a number."""
+    return import_module("phonenumbers.carrier")

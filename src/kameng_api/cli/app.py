@@ -1,6 +1,5 @@
 """`kameng …`: starts the processes, and lets an operator with access to the database do what the operator's API does."""
 
-import importlib
 import json
 import secrets
 import sys
@@ -9,52 +8,21 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from alembic import command
-from alembic.config import Config
 from pydantic import SecretStr
-from sqlalchemy.engine import make_url
 
 from kameng_api import embedded
-from kameng_api.cli import catalog, catalog_sync, conformance, doors, evidence, money, people, reconciliation, route, statements, supplier_files
-from kameng_api.cli.bench import UNAVAILABLE, Printing, fail, find_servers, read_settings, show, show_list
-from kameng_api.cli.doctor import Finding, examine
+from kameng_api.cli.later import Commands, list_in, load
+from kameng_api.cli.terminal import UNAVAILABLE, Printing, fail, find_servers, read_settings, show, show_list
 
 app = typer.Typer(
     help="Kameng: a hub for top-ups, card codes and vouchers. `--json` anywhere prints JSON.",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 embedded_app = typer.Typer(help="PostgreSQL and Redis from wheels, in ./var.", no_args_is_help=True)
-
-for name, part in (
-    ("embedded", embedded_app),
-    ("operator", people.operator_app),
-    ("merchant", people.merchant_app),
-    ("key", people.key_app),
-    ("delivery-key", people.delivery_key_app),
-    ("door", doors.door_app),
-    ("product", catalog.product_app),
-    ("price", catalog.price_app),
-    ("channel", catalog.channel_app),
-    ("supplier", supplier_files.supplier_app),
-    ("offer", catalog.offer_app),
-    ("catalog", catalog_sync.catalog_app),
-    ("route", route.route_app),
-    ("approval", money.approval_app),
-    ("review", money.review_app),
-    ("order", money.order_app),
-    ("ledger", money.ledger_app),
-    ("reconcile", reconciliation.reconcile_app),
-    ("book", statements.book_app),
-    ("statement", statements.statement_app),
-    ("evidence", evidence.evidence_app),
-    ("restore", evidence.restore_app),
-    ("tasks", people.tasks_app),
-    ("alarm", people.alarm_app),
-):
-    app.add_typer(part, name=name)
-app.add_typer(money.money_app)
-app.command()(conformance.conformance)
+app.add_typer(embedded_app, name="embedded")
+list_in(app)
 
 _PROCESSES: Final = {
     "serve": "kameng_api.main:serve",
@@ -63,13 +31,13 @@ _PROCESSES: Final = {
     "demo": "kameng_api.demo:run",
     "build_app": "kameng_api.main:build_app",
     "openapi": "kameng_api.api.openapi:texts",
+    "migrate": "kameng_api.cli.migrating:upgrade",
+    "doctor": "kameng_api.cli.doctor:examine",
 }
 
 
 def _load(process: str) -> Callable[..., Any]:
-    """By name, not by import: a worker must not carry the web framework in its memory, nor `kameng --help` everything."""
-    module, _, attribute = _PROCESSES[process].partition(":")
-    loaded: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    loaded: Callable[..., Any] = load(_PROCESSES[process])
     return loaded
 
 
@@ -99,12 +67,11 @@ def simulator(
     settings = read_settings()
     file = data or settings.var / "simulator.sqlite"
     file.parent.mkdir(parents=True, exist_ok=True)
-    package = importlib.import_module("kameng_api.simulator")
     if config is not None:
-        made = package.SimulatorConfig.model_validate({**json.loads(config.read_text(encoding="utf-8")), "data": file})
+        made = load("kameng_api.simulator:SimulatorConfig").model_validate({**json.loads(config.read_text(encoding="utf-8")), "data": file})
     else:
         token = settings.simulator_token or SecretStr(secrets.token_urlsafe(24))
-        made = package.demo_config(file, token.get_secret_value())
+        made = load("kameng_api.simulator:demo_config")(file, token.get_secret_value())
         if settings.simulator_token is None:
             sys.stdout.write(json.dumps({"control_token": token.get_secret_value()}) + "\n")
     _load("simulator")(host, port, made)
@@ -116,11 +83,7 @@ def migrate(revision: str = "head") -> None:
     settings = find_servers(read_settings())
     if settings.database_owner_url is None:
         fail("set KAMENG_DATABASE_OWNER_URL: migrations run as the role that owns the schema", UNAVAILABLE)
-    assert settings.database_url is not None
-    config = Config(str(_beside("alembic.ini")))
-    config.attributes["owner_url"] = settings.database_owner_url.get_secret_value()
-    config.attributes["app_role"] = make_url(settings.database_url.get_secret_value()).username
-    command.upgrade(config, revision)
+    _load("migrate")(settings, _beside("alembic.ini"), revision)
     show({"migrated_to": revision})
 
 
@@ -204,7 +167,7 @@ def doctor(
     whole: Annotated[bool, typer.Option("--whole", help="the monitors read every transfer and order, not the last hour")] = False,
 ) -> None:
     """Look at everything this deployment needs, and at the monitors M1–M9; status 1 when something is wrong."""
-    findings: list[Finding] = examine(find_servers(read_settings(), with_redis=True), _beside("alembic.ini"), whole=whole)
+    findings = _load("doctor")(find_servers(read_settings(), with_redis=True), _beside("alembic.ini"), whole=whole)
     show_list([{"check": f.check, "well": f.well, "detail": f.detail} for f in findings], ("check", "well", "detail"))
     if not all(f.well for f in findings):
         raise typer.Exit(1)

@@ -13,13 +13,14 @@ from kameng_api.api.admin import shapes
 from kameng_api.api.admin.connections import ask_wallet, read_settings
 from kameng_api.catalog import actions, queries
 from kameng_api.catalog.rules import FormField, Offer, Price, Product, parse_rate
-from kameng_api.cli.bench import Bench, read_amount, run, show, show_list
+from kameng_api.cli.bench import Bench, read_amount, run
+from kameng_api.cli.terminal import show, show_list
 from kameng_api.kit.errors import FieldError, Invalid
 
-product_app = typer.Typer(help="Products.", no_args_is_help=True)
-price_app = typer.Typer(help="Prices.", no_args_is_help=True)
-channel_app = typer.Typer(help="Connections to suppliers.", no_args_is_help=True)
-offer_app = typer.Typer(help="What channels sell.", no_args_is_help=True)
+product_app = typer.Typer(no_args_is_help=True)
+price_app = typer.Typer(no_args_is_help=True)
+channel_app = typer.Typer(no_args_is_help=True)
+offer_app = typer.Typer(no_args_is_help=True)
 
 
 def _amount(text: str | None) -> int | None:

@@ -7,11 +7,12 @@ import typer
 from kameng_api.api.admin import catalog_sync_shapes as shapes
 from kameng_api.api.admin.shapes import offer as show_offer
 from kameng_api.catalog import costs
-from kameng_api.cli.bench import Bench, read_id, run, show, show_list
+from kameng_api.cli.bench import Bench, read_id, run
+from kameng_api.cli.terminal import show, show_list
 from kameng_api.suppliers.listings import queries, reviews, wishes
 from kameng_api.suppliers.listings.queries import ReviewFilter
 
-catalog_app = typer.Typer(help="Suppliers' lists: read, asked about, remembered.", no_args_is_help=True)
+catalog_app = typer.Typer(no_args_is_help=True)
 
 Channel = Annotated[str | None, typer.Option(help="of one channel")]
 

@@ -10,10 +10,13 @@ import typer
 from rich.console import Console
 
 from kameng_api import conformance as kit
-from kameng_api.cli.bench import REFUSED, UNAVAILABLE, Printing, fail
+from kameng_api.cli.terminal import REFUSED, UNAVAILABLE, Printing, fail
 from kameng_api.conformance.options import VECTOR_API_SECRET, VECTOR_KEY_ID, VECTOR_WEBHOOK_SECRET
 
+conformance_app = typer.Typer()
 
+
+@conformance_app.command("conformance")
 def conformance(
     callback: Annotated[str, typer.Option(help="where your software receives webhooks")],
     secret: Annotated[

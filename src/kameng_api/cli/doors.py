@@ -10,7 +10,8 @@ import typer
 from kameng_api.api.admin import shapes
 from kameng_api.api.doors import opening
 from kameng_api.api.doors.registry import list_doors
-from kameng_api.cli.bench import Bench, read_id, run, show, show_list
+from kameng_api.cli.bench import Bench, read_id, run
+from kameng_api.cli.terminal import show, show_list
 from kameng_api.kit.clock import wire_time
 from kameng_api.kit.errors import FieldError, Invalid
 from kameng_api.kit.ids import public_id
@@ -19,7 +20,7 @@ from kameng_api.merchants.door_accounts import PREFIX, AccountShown, AccountTerm
 from kameng_api.orders import foreign
 from kameng_api.webhooks import actions as webhooks
 
-door_app = typer.Typer(help="Doors: other platforms' protocols, for merchants whose software speaks them.", no_args_is_help=True)
+door_app = typer.Typer(no_args_is_help=True)
 _COLUMNS: Final = ("id", "door", "account", "environment", "enabled", "label", "created_at")
 
 Named = Annotated[list[str] | None, typer.Option(help="NAME=VALUE, may be repeated")]

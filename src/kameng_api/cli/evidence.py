@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from kameng_api.cli.bench import REFUSED, UNAVAILABLE, Bench, fail, find_servers, read_id, read_settings, run, show, show_list
+from kameng_api.cli.bench import Bench, read_id, run
+from kameng_api.cli.terminal import REFUSED, UNAVAILABLE, fail, find_servers, read_settings, show, show_list
 from kameng_api.evidence import actions, queries, restores
 from kameng_api.evidence.anchors import names_of, read_anchors
 from kameng_api.evidence.checks import check as check_chain
@@ -22,8 +23,8 @@ from kameng_api.kit.ids import public_id
 from kameng_api.kit.money import format_amount
 from kameng_api.operators import actions as operators
 
-evidence_app = typer.Typer(help="The chain that proves that nothing was changed afterwards.", no_args_is_help=True)
-restore_app = typer.Typer(help="After a restore: nothing is bought until you say so.", no_args_is_help=True)
+evidence_app = typer.Typer(no_args_is_help=True)
+restore_app = typer.Typer(no_args_is_help=True)
 
 Anchors = Annotated[Path | None, typer.Option(help="a file of anchored heads, as the file target writes them")]
 Keys = Annotated[list[str] | None, typer.Option("--key", help="a public key in hex that is trusted; may be repeated")]

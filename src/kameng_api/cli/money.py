@@ -9,7 +9,8 @@ import typer
 from kameng_api.api.admin import shapes
 from kameng_api.api.admin.case import whole_order
 from kameng_api.catalog import queries as catalog
-from kameng_api.cli.bench import Bench, read_amount, read_id, run, show, show_list
+from kameng_api.cli.bench import Bench, read_amount, read_id, run
+from kameng_api.cli.terminal import show, show_list
 from kameng_api.ledger import queries as ledger
 from kameng_api.operators import movements, queries
 from kameng_api.operators.rules import Adjustment, CreditLine, Funding, Movement, Refund, SupplierTopup
@@ -17,10 +18,10 @@ from kameng_api.orders.actions import Resolution, resolve_review
 from kameng_api.reconciliation import invariants
 
 money_app = typer.Typer()
-approval_app = typer.Typer(help="Movements that wait for a second person.", no_args_is_help=True)
-review_app = typer.Typer(help="Orders that wait for a person.", no_args_is_help=True)
-order_app = typer.Typer(help="Orders.", no_args_is_help=True)
-ledger_app = typer.Typer(help="The books.", no_args_is_help=True)
+approval_app = typer.Typer(no_args_is_help=True)
+review_app = typer.Typer(no_args_is_help=True)
+order_app = typer.Typer(no_args_is_help=True)
+ledger_app = typer.Typer(no_args_is_help=True)
 
 Environment = Annotated[str, typer.Option("--environment", "-e", help="live or test")]
 

@@ -10,7 +10,8 @@ import typer
 from kameng_api.alarms import actions as alarms
 from kameng_api.alarms import queries as alarm_queries
 from kameng_api.api.admin import shapes
-from kameng_api.cli.bench import Bench, read_id, run, show, show_list
+from kameng_api.cli.bench import Bench, read_id, run
+from kameng_api.cli.terminal import show, show_list
 from kameng_api.kit.errors import FieldError, Invalid
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import queries as ledger_queries
@@ -20,12 +21,12 @@ from kameng_api.merchants.rules import DEFAULT_SCOPES
 from kameng_api.operators import actions as operators
 from kameng_api.operators import queries as operator_queries
 
-operator_app = typer.Typer(help="Operators and their tokens.", no_args_is_help=True)
-merchant_app = typer.Typer(help="Merchants.", no_args_is_help=True)
-key_app = typer.Typer(help="API keys of merchants.", no_args_is_help=True)
-delivery_key_app = typer.Typer(help="Keys under which card codes leave the house.", no_args_is_help=True)
-alarm_app = typer.Typer(help="Alarms.", no_args_is_help=True)
-tasks_app = typer.Typer(help="Work that was given up.", no_args_is_help=True)
+operator_app = typer.Typer(no_args_is_help=True)
+merchant_app = typer.Typer(no_args_is_help=True)
+key_app = typer.Typer(no_args_is_help=True)
+delivery_key_app = typer.Typer(no_args_is_help=True)
+alarm_app = typer.Typer(no_args_is_help=True)
+tasks_app = typer.Typer(no_args_is_help=True)
 
 Environment = Annotated[str, typer.Option("--environment", "-e", help="live or test")]
 

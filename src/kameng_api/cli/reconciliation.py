@@ -14,20 +14,8 @@ import typer
 from kameng_api.api.admin import reconciliation_shapes as shapes
 from kameng_api.api.admin.reconciliation import read_day, report_of
 from kameng_api.catalog.rules import Channel
-from kameng_api.cli.bench import (
-    REFUSED,
-    UNAVAILABLE,
-    Bench,
-    fail,
-    find_servers,
-    keyring_of,
-    read_amount,
-    read_id,
-    read_settings,
-    run,
-    show,
-    show_list,
-)
+from kameng_api.cli.bench import Bench, keyring_of, read_amount, read_id, run
+from kameng_api.cli.terminal import REFUSED, UNAVAILABLE, fail, find_servers, read_settings, show, show_list
 from kameng_api.jobs import reconciliation as jobs
 from kameng_api.kit.crypto import Keyring
 from kameng_api.kit.db import Database
@@ -41,7 +29,7 @@ from kameng_api.settings import Settings
 from kameng_api.suppliers.connections import Connections
 from kameng_api.suppliers.port import AnswerUnusable, Supplier
 
-reconcile_app = typer.Typer(help="Suppliers' books beside ours.", no_args_is_help=True)
+reconcile_app = typer.Typer(no_args_is_help=True)
 
 _LARGEST_MAPPING: Final = 100_000
 _COLUMNS: Final = ("id", "class", "name", "state", "channel_id", "amount", "age_s", "owner", "why")

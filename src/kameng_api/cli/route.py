@@ -11,8 +11,9 @@ from uuid import UUID
 import typer
 
 from kameng_api.api.admin import route_shapes as shapes
-from kameng_api.cli.bench import REFUSED, Bench, Printing, fail, read_id, run, show, show_list
+from kameng_api.cli.bench import Bench, read_id, run
 from kameng_api.cli.routing import route_app
+from kameng_api.cli.terminal import REFUSED, Printing, fail, show, show_list
 from kameng_api.kit.clock import utc_now
 from kameng_api.kit.errors import NotFound
 from kameng_api.kit.ids import parse_public_id, public_id

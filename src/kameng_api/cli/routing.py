@@ -13,12 +13,13 @@ from kameng_api.catalog import actions, queries
 from kameng_api.catalog import hand as words
 from kameng_api.catalog.hand import Facts, Kind, Rule, Scope
 from kameng_api.catalog.rules import parse_rate
-from kameng_api.cli.bench import Bench, read_amount, read_id, run, show, show_list
+from kameng_api.cli.bench import Bench, read_amount, read_id, run
+from kameng_api.cli.terminal import show, show_list
 from kameng_api.kit.clock import utc_now
 from kameng_api.kit.errors import FieldError, Invalid
 from kameng_api.operators.rules import permission_for_rule
 
-route_app = typer.Typer(help="Which channel gets which order: what people say about it, and why it was so.", no_args_is_help=True)
+route_app = typer.Typer(no_args_is_help=True)
 
 Sku = Annotated[str | None, typer.Option(help="one SKU; all if left out")]
 Merchant = Annotated[str | None, typer.Option(help="one merchant, by id or name")]

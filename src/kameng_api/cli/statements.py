@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from kameng_api.cli.bench import REFUSED, Bench, fail, run, show, show_list
+from kameng_api.cli.bench import Bench, run
+from kameng_api.cli.terminal import REFUSED, fail, show, show_list
 from kameng_api.kit.clock import wire_time, wire_time_or_none
 from kameng_api.kit.errors import FieldError, Invalid
 from kameng_api.ledger import stops
@@ -21,8 +22,8 @@ from kameng_api.statements import actions, queries
 from kameng_api.statements.queries import Statement
 from kameng_api.statements.rules import FORMATS, NotGenuine, check_file, check_signature
 
-statement_app = typer.Typer(help="Signed statements of merchants' days.", no_args_is_help=True)
-book_app = typer.Typer(help="Books whose postings are stopped.", no_args_is_help=True)
+statement_app = typer.Typer(no_args_is_help=True)
+book_app = typer.Typer(no_args_is_help=True)
 
 Environment = Annotated[str, typer.Option("--environment", "-e", help="live or test")]
 _READ_AT_ONCE = 1 << 20

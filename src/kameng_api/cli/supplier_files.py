@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from kameng_api.cli.bench import REFUSED, Printing, fail, show
 from kameng_api.cli.suppliers import supplier_app
+from kameng_api.cli.terminal import REFUSED, Printing, fail, show
 from kameng_api.kit.http import build_client
 from kameng_api.kit.ids import new_ulid, ulid_text
 from kameng_api.kit.money import parse_amount

@@ -16,8 +16,9 @@ from kameng_api.api.admin import supplier_shapes as shown
 from kameng_api.api.admin.supplier_probes import probe_channel, probe_settings
 from kameng_api.catalog import actions as catalog
 from kameng_api.catalog import queries as channels
-from kameng_api.cli.bench import REFUSED, Bench, fail, read_amount, read_id, read_settings, run, show, show_list
+from kameng_api.cli.bench import Bench, read_amount, read_id, run
 from kameng_api.cli.scaffold import find_checkout, scaffold
+from kameng_api.cli.terminal import REFUSED, fail, read_settings, show, show_list
 from kameng_api.kit.clock import utc_now
 from kameng_api.kit.errors import FieldError, Invalid, NotFound, Problem
 from kameng_api.operators import suppliers
@@ -25,7 +26,7 @@ from kameng_api.suppliers import registry
 from kameng_api.suppliers.desk import actions, queries
 from kameng_api.suppliers.desk.rules import Document, Person
 
-supplier_app = typer.Typer(help="Suppliers: at a glance, connections tried, wallets, papers, contacts; and a new one.", no_args_is_help=True)
+supplier_app = typer.Typer(no_args_is_help=True)
 document_app = typer.Typer(help="Qualification documents (资质).", no_args_is_help=True)
 contact_app = typer.Typer(help="Whom to ask there.", no_args_is_help=True)
 note_app = typer.Typer(help="What people wrote down.", no_args_is_help=True)

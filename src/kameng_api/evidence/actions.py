@@ -35,8 +35,8 @@ SELECT * FROM unnest($1::bigint[], $2::text[], $3::uuid[], $4::bytea[], $5::byte
 """
 _KEY = "INSERT INTO chain_keys (key_id, public_key) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
-MOST_ROWS: Final = 20_000
-"""Transfers that one block takes; a single transaction larger than this still makes one block."""
+MOST_ROWS: Final = 5_000
+"""Transfers that one block takes, all of them in memory at once; a single transaction larger than this still makes one block."""
 _SPAN: Final = 4_096
 _AT_ONCE: Final = 100
 _WIDEST: Final = 1 << 40

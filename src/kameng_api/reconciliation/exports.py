@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import xlsxwriter
+from kameng_api.kit.workbooks import new_workbook
 
 _DANGEROUS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
 _NUMBER: Final = re.compile(r"\A-?[0-9]{1,14}(\.[0-9]{1,4})?\Z")
@@ -34,7 +34,7 @@ def as_xlsx(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     """One sheet; every cell is text, so no digit of a number is lost."""
     out = io.BytesIO()
     options = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
-    with xlsxwriter.Workbook(out, options) as book:
+    with new_workbook(out, options) as book:
         sheet = book.add_worksheet("breaks")
         for n, row in enumerate([columns, *rows]):
             for place, value in enumerate(row):

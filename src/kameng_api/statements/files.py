@@ -13,10 +13,10 @@ from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
 import orjson
-import xlsxwriter
 
 from kameng_api.kit.clock import wire_time
 from kameng_api.kit.money import SCALE, format_amount
+from kameng_api.kit.workbooks import new_workbook
 from kameng_api.statements.rules import Cut, File, Line, Tally, foot_of, head_of
 
 PIECE: Final = 256 * 1024
@@ -120,7 +120,7 @@ class XlsxWriter:
         self._cut = cut
         self._zone = ZoneInfo(cut.timezone)
         self._path = folder / "statement.xlsx"
-        self._book = xlsxwriter.Workbook(
+        self._book = new_workbook(
             str(self._path),
             {"constant_memory": True, "tmpdir": str(folder), "strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False},
         )

@@ -1,17 +1,9 @@
-"""Starts the house's processes with a fuse at every durable step: `python -m tests.chaos.crash.launch`.
-
-Reads one JSON object per line, `{"what": "api"|"worker", "settings": {…}, "fuse": PATH, "log": PATH, "out": PATH}`, and answers
-`{"pid": …}`; tells `{"ended": pid, "status": …}` when one has died. Everything is imported once and each process is a fork of that: a real
-process with a pid, sockets and a death of its own, only without the seconds of importing.
+"""Runs one of the house's processes with a fuse at every durable step. Its argument, in JSON, is all it is told:
+`{"what": "api"|"worker", "settings": {…}, "fuse": PATH, "log": PATH}`.
 """
 
-import ctypes
-import gc
 import json
-import os
 import re
-import select
-import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -33,7 +25,6 @@ from kameng_api.reconciliation import landing
 from kameng_api.settings import Settings
 
 _IDS: Final = re.compile(r"(?<=/)(?:[a-z]{2,4}_[0-9A-Z]{26}|lane[0-9]+-[a-z]|[A-Za-z0-9_-]{43,})(?=/|$)")
-_PR_SET_PDEATHSIG: Final = 1
 _SOON_S: Final = 1.0
 """Clocks that would be waited for without need; how often they tick decides nothing."""
 _BEAT_S: Final = 0.03
@@ -125,67 +116,12 @@ def turn_pages_often() -> None:
     batches._BEAT_S = _BEAT_S  # type: ignore[misc]
 
 
-def start(order: dict[str, Any]) -> int:
-    """The process id of a new API or worker."""
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        out = os.open(order["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for descriptor, at in ((nothing, 0), (out, 1), (out, 2)):
-            os.dup2(descriptor, at)
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        wire(Fuse(Path(order["fuse"]), Path(order["log"])))
-        _RUN[order["what"]](Settings(_env_file=None, **order["settings"]))
-        status = 0
-    finally:
-        os._exit(status)
-
-
-def _tell(**said: int) -> None:
-    sys.stdout.write(json.dumps(said) + "\n")
-    sys.stdout.flush()
+sites.list_sites()  # by whoever imports this, the nursery, and not again in each process
 
 
 def main() -> None:
-    """Until standard input ends; what still lives then is killed."""
-    sites.list_sites()
+    order = json.loads(sys.argv[1])
     tick_soon()
     turn_pages_often()
-    gc.collect()
-    gc.freeze()
-    alive: set[int] = set()
-    wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(woken)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    _tell(ready=os.getpid())
-    rest = b""
-    while True:
-        readable, _, _ = select.select([0, wake], [], [])
-        if wake in readable:
-            os.read(wake, 4096)
-            while alive:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-                if not pid:
-                    break
-                alive.discard(pid)
-                _tell(ended=pid, status=os.waitstatus_to_exitcode(status))
-        if 0 in readable:
-            read = os.read(0, 1 << 16)
-            if not read:
-                break
-            *lines, rest = (rest + read).split(b"\n")
-            for line in lines:
-                pid = start(json.loads(line))
-                alive.add(pid)
-                _tell(pid=pid)
-    for pid in alive:
-        os.kill(pid, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    main()
+    wire(Fuse(Path(order["fuse"]), Path(order["log"])))
+    _RUN[order["what"]](Settings(_env_file=None, **order["settings"]))

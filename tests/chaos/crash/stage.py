@@ -6,12 +6,10 @@ where nobody but its own victim steps in.
 
 import asyncio
 import json
-import os
 import random
-import signal
 import socket
 import sqlite3
-import sys
+import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ import httpx
 from aiohttp import web
 from sqlalchemy.engine import make_url
 from tests.chaos.crash.fuse import DIED, Fuse
+from tests.factories import nursery
 from tests.factories.client import Client
 from tests.factories.merchants import TestMerchant, keyring_of, make_merchant
 
@@ -39,7 +38,6 @@ from kameng_api.kit.money import parse_amount
 from kameng_api.operators import actions as operators
 from kameng_api.settings import Settings
 
-ROOT: Final = Path(__file__).parents[3]
 TOKEN: Final = "control-token"
 SCALE: Final = 0.01  # a second of the vendor takes 10 ms
 CHANNELS: Final = ("a", "b", "c", "d")
@@ -48,6 +46,7 @@ SELLERS: Final = {"phone": 2, "card": 2, "asked": 1, "booked": 1}
 """How many suppliers sell it."""
 _SUPERUSER: Final = "postgres"
 _PATIENCE_S: Final = 60.0
+_PROGRAM: Final = "from tests.chaos.crash import launch; launch.main()"
 
 
 # Rows that somebody works at are left to him, and no statement waits for another one's locks.
@@ -58,52 +57,6 @@ _HURRY: Final = (
     WHERE (book_id, attempt_id) IN (SELECT book_id, attempt_id FROM attempts
       WHERE state = 'unknown' AND not_found_first_at > now() - interval '1 minute' FOR UPDATE SKIP LOCKED)""",
 )
-
-
-class Nursery:
-    """The process that forks the house's processes, spoken to over pipes."""
-
-    def __init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
-        self._ended: dict[int, asyncio.Future[int]] = {}
-        self._born: asyncio.Queue[int] = asyncio.Queue()
-        self._one_at_a_time = asyncio.Lock()
-        self._reading: asyncio.Task[None] | None = None
-
-    async def open(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.chaos.crash.launch", cwd=ROOT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-        )
-        assert self._process.stdout is not None
-        async with asyncio.timeout(120):
-            assert b"ready" in await self._process.stdout.readline()
-        self._reading = asyncio.create_task(self._read(self._process.stdout))
-
-    async def _read(self, said: asyncio.StreamReader) -> None:
-        while line := await said.readline():
-            match json.loads(line):
-                case {"pid": pid}:
-                    self._ended[pid] = asyncio.get_running_loop().create_future()
-                    self._born.put_nowait(pid)
-                case {"ended": pid, "status": status}:
-                    self._ended[pid].set_result(status)
-
-    async def start(self, **order: Any) -> int:
-        assert self._process is not None and self._process.stdin is not None
-        async with self._one_at_a_time:
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            return await self._born.get()
-
-    async def ended(self, pid: int) -> int:
-        """The status it ended with: -9 for one that was killed."""
-        return await asyncio.shield(self._ended[pid])
-
-    async def close(self) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-            await self._process.wait()
-        if self._reading is not None:
-            await self._reading
 
 
 @dataclass
@@ -127,7 +80,7 @@ class Receiver:
 
 
 class Lane:
-    """One small house. `api` and `worker` are process ids."""
+    """One small house, with an `api` and a `worker`."""
 
     def __init__(self, number: int, world: "World") -> None:
         self.number = number
@@ -148,7 +101,7 @@ class Lane:
         self.owner: asyncpg.Pool[asyncpg.Record]
         self.owner_url = ""
         self.db: Database
-        self.process: dict[str, int] = {}
+        self.process: dict[str, nursery.Process] = {}
         self.orders = 0
         self.lost: list[str] = []
 
@@ -159,6 +112,7 @@ class Lane:
             "port": self.port, "base_url": f"http://127.0.0.1:{self.port}", "webhook_development": True,
             "rate_auth_failures_per_min": 0, "rate_reads_per_s": 5000, "rate_writes_per_s": 5000, "rate_batches_per_min": 5000, "tick_s": 0.1,
             "database_pool": 6, "supplier_timeout_s": 5, "log_level": "warning", "anchor_file": str(self.fuse_file.with_name("anchors")),
+            "anchor_every_s": 1,  # a head that is sealed a moment after the clock struck must not wait for the next minute
             "alarm_sinks": f"webhook:{self.world.receiver.url}/{self.name}-alarms",
         }  # fmt: skip
         self.settings = Settings(_env_file=None, **self.given)
@@ -172,15 +126,16 @@ class Lane:
             self.operator = (await operators.create_operator(tx, "operator", "admin")).token
             self.second = (await operators.create_operator(tx, "second", "finance")).token
         self.client = Client(base_url=self.settings.base_url, key=self.merchant.key)
-        await asyncio.gather(self.start("api"), self.start("worker"))
+        self.start("api")
+        self.start("worker")
         await self.answering()
         made = await self.client.post("/v1/webhook-endpoints", {"url": f"{self.world.receiver.url}/{self.name}"})
         assert made.status_code == 201, made.text
 
-    async def start(self, what: str) -> None:
-        self.process[what] = await self.world.nursery.start(
-            what=what, settings=self.given, fuse=str(self.fuse_file), log=str(self.log), out=str(self.out)
-        )
+    def start(self, what: str) -> None:
+        order = {"what": what, "settings": self.given, "fuse": str(self.fuse_file), "log": str(self.log)}
+        with self.out.open("ab") as out:
+            self.process[what] = nursery.popen(["-c", _PROGRAM, json.dumps(order)], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
     async def answering(self) -> None:
         """Until the API takes requests."""
@@ -193,7 +148,7 @@ class Lane:
 
     async def ended(self, what: str) -> int:
         """The status it ended with, once it has."""
-        return await self.world.nursery.ended(self.process[what])
+        return await self.process[what].ended()
 
     def deaths(self) -> list[str]:
         """The points at which somebody died since this was last asked."""
@@ -208,9 +163,8 @@ class Lane:
         return {line for line in self.log.read_text().split("\n") if line and not line.startswith(DIED)}
 
     async def kill(self, what: str) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self.process[what], signal.SIGKILL)
-        await self.world.nursery.ended(self.process[what])
+        self.process[what].kill()
+        await self.process[what].ended()
         if what == "worker":
             await self.an_hour_passes()
 
@@ -254,7 +208,6 @@ class World:
     def __init__(self, folder: Path, found: servers.Servers) -> None:
         self.folder = folder
         self.servers = found
-        self.nursery = Nursery()
         self.receiver = Receiver()
         self.simulator_url = ""
         self.simulator_file = folder / "simulator.db"
@@ -316,22 +269,23 @@ async def opened(folder: Path, found: servers.Servers, lanes: int) -> AsyncItera
     simulator = await _start_simulator(world, lanes)
     made: list[Lane] = []
     try:
-        await world.nursery.open()
         made = [Lane(n, world) for n in range(1, lanes + 1)]
         await asyncio.gather(*(lane.open() for lane in made))
         yield made
     finally:
-        await world.nursery.close()
         for lane in made:
+            for process in lane.process.values():
+                process.kill()
+                await process.ended()
             with suppress(AttributeError):
                 await lane.close()
         simulator.kill()
-        await simulator.wait()
+        await simulator.ended()
         await world.http.aclose()
         await runner.cleanup()
 
 
-async def _start_simulator(world: World, lanes: int) -> asyncio.subprocess.Process:
+async def _start_simulator(world: World, lanes: int) -> nursery.Process:
     accounts = [
         {
             "name": f"lane{n}-{channel}", "app_key": f"app-lane{n}-{channel}", "secret": f"secret-of-lane{n}-{channel}-for-tests",
@@ -342,11 +296,11 @@ async def _start_simulator(world: World, lanes: int) -> asyncio.subprocess.Proce
     ]  # fmt: skip
     config = {"control_token": TOKEN, "time_scale": SCALE, "synchronous": "NORMAL", "suppliers": accounts}
     command = ["-m", "kameng_api.simulator", "--port", "0", "--data", str(world.simulator_file), "--config", "-"]
-    process = await asyncio.create_subprocess_exec(sys.executable, *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+    process = nursery.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write(json.dumps(config).encode())
     process.stdin.close()
-    world.simulator_url = json.loads(await process.stdout.readline())["simulator_url"]
+    world.simulator_url = json.loads(await asyncio.to_thread(process.stdout.readline))["simulator_url"]
     return process
 
 

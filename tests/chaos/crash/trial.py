@@ -74,7 +74,7 @@ async def _try(lane: Lane, trial: Trial, told: Told) -> None:
         await story.setting(lane, told)
     lane.fuse.arm(trial.points)
     if story.setting is not None:
-        await lane.start("worker")
+        lane.start("worker")
     acting = asyncio.create_task(_tell(lane, story, told))
     try:
         await _revive(lane, trial, told, acting, story)
@@ -91,14 +91,14 @@ async def _tell(lane: Lane, story: Story, told: Told) -> None:
     """Until nothing of it is under way any more."""
     await story.act(lane, told)
     if story.alone:
-        await lane.start("worker")
+        lane.start("worker")
     await quiet(lane)
 
 
 async def _revive(lane: Lane, trial: Trial, told: Told, acting: "asyncio.Task[None]", story: Story) -> None:
     """Wait for each death, then start what died again, an hour later if it was the worker."""
     left, alone = set(trial.points), len(trial.points) == 1 and trial.certain
-    killed = lane.process["worker"] if story.alone else 0
+    killed = lane.process["worker"] if story.alone else None
     alive = ("api",) if story.alone else ("api", "worker")
     watched = {what: asyncio.create_task(lane.ended(what)) for what in alive}
     deadline = time.monotonic() + _REACHED_S
@@ -120,7 +120,7 @@ async def _revive(lane: Lane, trial: Trial, told: Told, acting: "asyncio.Task[No
                 lane.fuse.arm(() if over else left)
                 if what == "worker":
                     await lane.an_hour_passes()
-                await lane.start(what)
+                lane.start(what)
                 watched[what] = asyncio.create_task(lane.ended(what))
                 deadline = time.monotonic() + _REACHED_S
             if acting.done():

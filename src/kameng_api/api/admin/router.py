@@ -1,5 +1,7 @@
 """All of `/admin/v1`."""
 
+from typing import Final
+
 from fastapi import APIRouter
 
 from kameng_api.api.admin import (
@@ -21,9 +23,13 @@ from kameng_api.api.admin import (
     watch,
 )
 
-router = APIRouter(prefix="/admin/v1", tags=["operators"])
-for part in (
+_PARTS: Final = (
     merchants, doors, catalog, channels, suppliers, supplier_papers, catalog_sync, routing, money, orders, watch, people, reconciliation,
     statements, stops, evidence,
-):  # fmt: skip
-    router.include_router(part.router)
+)  # fmt: skip
+
+
+def include_in(surface: APIRouter) -> None:
+    """Each part by itself: everything in a router inside a router would be worked out twice at the start."""
+    for part in _PARTS:
+        surface.include_router(part.router, prefix="/admin/v1", tags=["operators"])

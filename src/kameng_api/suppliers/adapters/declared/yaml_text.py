@@ -68,8 +68,7 @@ def read_text(text: bytes, name: str) -> Text:
         raise FileWrong(name, [Problem(1, (), f"longer than {MOST_BYTES} bytes")])
     try:
         decoded = text.decode("utf-8")
-        _measure(decoded, name)
-        root = yaml.compose(decoded, Loader=yaml.SafeLoader)
+        root = _Measured(decoded, name).get_single_node()
     except UnicodeDecodeError:
         raise FileWrong(name, [Problem(1, (), "not UTF-8")]) from None
     except yaml.MarkedYAMLError as error:
@@ -87,20 +86,29 @@ def read_text(text: bytes, name: str) -> Text:
     return Text(content, lines)
 
 
-def _measure(text: str, name: str) -> None:
-    """Before anything is built: no repetition, no depth, no crowd."""
-    depth = 0
-    for nodes, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+class _Measured(yaml.SafeLoader):
+    """Looks at every part before anything is made of it: no repetition, no depth, no crowd."""
+
+    def __init__(self, text: str, name: str) -> None:
+        super().__init__(text)
+        self._of = name
+        self._parts = 0
+        self._depth = 0
+
+    def get_event(self) -> Any:
+        event: Any = super().get_event()  # type: ignore[no-untyped-call]
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise FileWrong(name, [Problem(line, (), "anchors and aliases are not used here")])
+            raise FileWrong(self._of, [Problem(line, (), "anchors and aliases are not used here")])
         if getattr(event, "tag", None):
-            raise FileWrong(name, [Problem(line, (), "tags are not used here")])
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MOST_DEPTH:
-            raise FileWrong(name, [Problem(line, (), f"nested deeper than {MOST_DEPTH}")])
-        if nodes > MOST_NODES:
-            raise FileWrong(name, [Problem(line, (), f"more than {MOST_NODES} parts")])
+            raise FileWrong(self._of, [Problem(line, (), "tags are not used here")])
+        self._depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if self._depth > MOST_DEPTH:
+            raise FileWrong(self._of, [Problem(line, (), f"nested deeper than {MOST_DEPTH}")])
+        if self._parts > MOST_NODES:
+            raise FileWrong(self._of, [Problem(line, (), f"more than {MOST_NODES} parts")])
+        self._parts += 1
+        return event
 
 
 def _value(node: yaml.Node, path: Path, lines: dict[Path, int], problems: list[Problem]) -> Any:
