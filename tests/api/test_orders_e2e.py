@@ -1,20 +1,17 @@
 """Orders from a signed request to a settled outcome: real servers, a real worker, a real simulator over HTTP."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from tests.factories.client import Client
 from tests.factories.merchants import TestMerchant, make_merchant
+from tests.factories.served import served
 from tests.factories.shop import PHONE, eventually, running_worker, stock_the_shop
 from tests.simulator.conftest import SECRETS, Simulator
 
-from kameng_api.demo.processes import free_port
 from kameng_api.kit.db import Database
-from kameng_api.main import build_app
 from kameng_api.reconciliation import invariants
 from kameng_api.settings import Settings
 
@@ -32,18 +29,10 @@ async def simulator(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
 @pytest.fixture
 async def house(database: Database, settings: Settings, simulator: Simulator) -> AsyncIterator[tuple[Client, TestMerchant]]:
     """API on a real socket, one worker, two channels."""
-    port = free_port()
-    here = settings.model_copy(update={"base_url": f"http://127.0.0.1:{port}", "port": port})
-    await stock_the_shop(database, here, simulator.url, SECRETS)
-    merchant = await make_merchant(database, here)
-    server = uvicorn.Server(uvicorn.Config(build_app(here), port=port, log_level="warning", proxy_headers=False))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110  uvicorn tells in no other way
-        await asyncio.sleep(0.02)
-    async with running_worker(here), Client(key=merchant.key, base_url=here.base_url) as client:
+    await stock_the_shop(database, settings, simulator.url, SECRETS)
+    merchant = await make_merchant(database, settings)
+    async with served(settings) as (_, here), running_worker(here), Client(key=merchant.key, base_url=here.base_url) as client:
         yield client, merchant
-    server.should_exit = True
-    await serving
 
 
 async def _final(client: Client, order_id: str, within_s: float = 15.0) -> dict[str, Any]:

@@ -10,21 +10,19 @@ from signal import SIGTERM
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from tests.api.test_server import serving
 from tests.factories.client import Client, door_of
 from tests.factories.merchants import TestMerchant, make_merchant
+from tests.factories.served import served
 from tests.factories.shop import PHONE, running_worker, stock_the_shop
 from tests.simulator.conftest import SECRETS, Simulator
 
 from kameng_api.catalog import actions as catalog
 from kameng_api.catalog import queries as catalog_queries
-from kameng_api.demo.processes import free_port
 from kameng_api.embedded.servers import Servers
 from kameng_api.kit import log
 from kameng_api.kit.db import Database, fetch
-from kameng_api.main import build_app
 from kameng_api.settings import Settings
 
 EAN = "4006381333931"
@@ -56,17 +54,9 @@ async def till(shop: None, app: FastAPI, client: Client) -> Client:
 @pytest.fixture
 async def house(shop: None, database: Database, settings: Settings) -> AsyncIterator[Client]:
     """API on a real socket, a worker, two channels of a simulator that keeps real time."""
-    port = free_port()
-    here = settings.model_copy(update={"base_url": f"http://127.0.0.1:{port}", "port": port})
-    merchant = await make_merchant(database, here)
-    server = uvicorn.Server(uvicorn.Config(build_app(here), port=port, log_level="warning", proxy_headers=False))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110  uvicorn tells in no other way
-        await asyncio.sleep(0.02)
-    async with running_worker(here), Client(key=merchant.key, base_url=here.base_url) as client:
+    merchant = await make_merchant(database, settings)
+    async with served(settings) as (_, here), running_worker(here), Client(key=merchant.key, base_url=here.base_url) as client:
         yield client
-    server.should_exit = True
-    await serving
 
 
 def scanned(receipt: str = "1", **more: Any) -> dict[str, Any]:

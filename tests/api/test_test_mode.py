@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 import pytest
-import uvicorn
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook
 from tests.api.test_signature import is_problem
 from tests.factories.client import Client
 from tests.factories.merchants import ApiKey, TestMerchant, give, keyring_of, make_key, make_merchant
+from tests.factories.served import served
 from tests.factories.shop import PHONE, eventually, running_worker, stock_the_shop
 from tests.simulator.conftest import SECRETS, Simulator
 
@@ -23,12 +23,10 @@ from kameng_api.catalog import actions as catalog
 from kameng_api.catalog import queries as channels
 from kameng_api.catalog.actions import NewChannel
 from kameng_api.catalog.rules import Channel, Offer
-from kameng_api.demo.processes import free_port
 from kameng_api.kit.db import Database
 from kameng_api.kit.http import build_client
 from kameng_api.kit.money import parse_amount
 from kameng_api.ledger import actions as ledger
-from kameng_api.main import build_app
 from kameng_api.merchants import queries as merchants
 from kameng_api.reconciliation import invariants
 from kameng_api.settings import Settings
@@ -117,20 +115,12 @@ async def ear() -> AsyncIterator[Ear]:
 @pytest.fixture
 async def house(database: Database, redis: object, settings: Settings, simulator: Simulator, ear: Ear) -> AsyncIterator[House]:
     """API on a real socket, one worker, two channels, one endpoint."""
-    port = free_port()
-    here = settings.model_copy(update={"base_url": f"http://127.0.0.1:{port}", "port": port})
-    await stock_the_shop(database, here, simulator.url, SECRETS)
-    merchant = await make_merchant(database, here)
-    server = uvicorn.Server(uvicorn.Config(build_app(here), port=port, log_level="warning", proxy_headers=False))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110  uvicorn tells in no other way
-        await asyncio.sleep(0.02)
-    async with running_worker(here), Client(key=merchant.key, base_url=here.base_url) as client:
+    await stock_the_shop(database, settings, simulator.url, SECRETS)
+    merchant = await make_merchant(database, settings)
+    async with served(settings) as (_, here), running_worker(here), Client(key=merchant.key, base_url=here.base_url) as client:
         endpoint = (await client.post("/v1/webhook-endpoints", {"url": ear.url})).json()
         ear.secret = endpoint["secret"]
         yield House(client, merchant, ear, endpoint)
-    server.should_exit = True
-    await serving
 
 
 async def _told(house: House, order: dict[str, Any]) -> list[dict[str, Any]]:

@@ -7,19 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import uvicorn
 from aiohttp import web
 from fastapi import FastAPI
 from tests.factories.client import door_of
 from tests.factories.merchants import TestMerchant, keyring_of, make_merchant
+from tests.factories.served import served
 from tests.factories.shop import eventually, running_worker, stock_the_shop
 from tests.simulator.conftest import SECRETS, Simulator
 
-from kameng_api.demo.processes import free_port
 from kameng_api.kit.db import Database
 from kameng_api.ledger import actions as ledger
 from kameng_api.ledger import rules as books
-from kameng_api.main import build_app
 from kameng_api.merchants import door_accounts
 from kameng_api.merchants.door_accounts import AccountTerms, NewAccount
 from kameng_api.orders import queries
@@ -170,30 +168,13 @@ class Gate:
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[tuple[FastAPI, Settings]]:
-    """The app on a real socket, and settings that name it: suppliers call back there."""
-    port = free_port()
-    here = settings.model_copy(update={"base_url": f"http://127.0.0.1:{port}", "port": port})
-    app = build_app(here)
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=5))
-    work = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110  uvicorn tells in no other way
-        await asyncio.sleep(0.02)
-    try:
-        yield app, here
-    finally:
-        server.should_exit = True
-        await work
-
-
-@asynccontextmanager
 async def door_house(db: Database, settings: Settings, simulator: Simulator, *, worker: bool = True) -> AsyncIterator[DoorHouse]:
     """Everything running; `worker=False` leaves orders where they were placed."""
     await stock_the_shop(db, settings, simulator.url, SECRETS)
     merchant = await make_merchant(db, settings)
     async with (
         receiving() as receiver,
-        serving(settings) as (app, here),
+        served(settings) as (app, here),
         httpx.AsyncClient(base_url=here.base_url, timeout=30, trust_env=False) as http,
     ):
         house = DoorHouse(app, db, here, merchant, receiver, http)
