@@ -19,11 +19,17 @@ from benchmarks.figures import say
 ROOT: Final = Path(__file__).parents[1]
 _START_S: Final = 60.0
 _STOP_S: Final = 40.0
-_LONGEST_LINE: Final = 1 << 26
+LONGEST_LINE: Final = 1 << 26
 
 
 class Failed(Exception):
     """The benchmark cannot stand by its figures."""
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours, with no setting in it."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("KAMENG_")}
+    return kept | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
 
 
 class Process:
@@ -38,8 +44,6 @@ class Process:
     async def start(cls, name: str, arguments: Sequence[str], folder: Path, env: Mapping[str, str], *, spoken: bool = False) -> "Process":
         """`python ARGUMENTS` with no setting of ours in its environment but those in `env`."""
         log = folder / f"{name}.log"
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("KAMENG_")}
-        clean |= {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -47,9 +51,9 @@ class Process:
                 stdin=asyncio.subprocess.PIPE if spoken else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE if spoken else output,
                 stderr=output,
-                env=clean | dict(env),
+                env=clean_environment() | dict(env),
                 cwd=folder,  # no `.env` of the checkout is read
-                limit=_LONGEST_LINE,
+                limit=LONGEST_LINE,
             )
         return cls(name, process, log)
 

@@ -8,7 +8,8 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.generator import Generator
 from benchmarks.house import open_house
-from benchmarks.machine import Failed
+from benchmarks.machine import Failed, Process
+from tests.benchmarks import born
 
 from benchmarks import accept, drain, hot, house, scale
 
@@ -24,6 +25,7 @@ def _last_line(printed: str) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def in_miniature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(house, "BASE", tmp_path / "bench")
+    monkeypatch.setattr(Process, "start", classmethod(born.start))
     for module in (accept, hot, scale):
         monkeypatch.setattr(module, "MERCHANTS", 4)
         monkeypatch.setattr(module, "ROUNDS", 1)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from aiohttp import web
 from fastapi import FastAPI
-from tests.factories.client import door_of
+from tests.factories.client import NOBODY, door_of
 from tests.factories.merchants import TestMerchant, keyring_of, make_merchant
 from tests.factories.served import served
 from tests.factories.shop import eventually, running_worker, stock_the_shop
@@ -175,7 +175,7 @@ async def door_house(db: Database, settings: Settings, simulator: Simulator, *, 
     async with (
         receiving() as receiver,
         served(settings) as (app, here),
-        httpx.AsyncClient(base_url=here.base_url, timeout=30, trust_env=False) as http,
+        httpx.AsyncClient(base_url=here.base_url, timeout=30, trust_env=False, verify=NOBODY) as http,
     ):
         house = DoorHouse(app, db, here, merchant, receiver, http)
         if not worker:

@@ -9,11 +9,15 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any, TypeVar
+
+from tests.factories import nursery
 
 from kameng_api import embedded
 from kameng_api.demo import seed
 from kameng_api.demo.clients import Keys, Operator
+from kameng_api.demo.processes import Child, ProcessFailed
 from kameng_api.demo.stage import Stage
 
 T = TypeVar("T")
@@ -72,7 +76,25 @@ def open_house() -> Iterator[House]:
 
 
 async def _made(var: Path, told: list[str]) -> Stage:
-    return Stage(var, 0, told.append)
+    return _Stage(var, 0, told.append, _born)
+
+
+class _Stage(Stage):
+    async def command(self, *arguments: str, owner: bool = False) -> str:
+        with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as trouble:
+            command = ["-m", "kameng_api.cli", *arguments, "--json"]
+            process = nursery.popen(command, env=self.environment(owner=owner), cwd=self.var, stdin=DEVNULL, stdout=said, stderr=trouble)
+            if await process.ended() != 0:
+                trouble.seek(0)
+                raise ProcessFailed(f"kameng {arguments[0]}: {trouble.read().decode()}")
+            said.seek(0)
+            return said.read().decode()
+
+
+def _born(child: Child, var: Path, output: int) -> nursery.Process:
+    return nursery.popen(
+        child.arguments, env=child.environment, cwd=var, stdin=PIPE if child.given else DEVNULL, stdout=output, stderr=output
+    )
 
 
 def _wait(loop: asyncio.AbstractEventLoop, work: "Coroutine[Any, Any, T]") -> T:

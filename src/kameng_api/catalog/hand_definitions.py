@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Final
-from zoneinfo import available_timezones
 
 from kameng_api.catalog.hand import (
     Allow,
@@ -25,6 +24,7 @@ from kameng_api.catalog.hand import (
 )
 from kameng_api.kit.errors import FieldError
 from kameng_api.kit.money import LARGEST
+from kameng_api.kit.zones import is_zone
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
@@ -146,7 +146,7 @@ def _check_window(rule: Rule) -> list[FieldError]:
         errors.append(FieldError("/at", "required", "when it begins, such as 02:00"))
     if facts.minutes is None or not 1 <= facts.minutes <= 1440:
         errors.append(FieldError("/minutes", "out_of_range", "1 to 1440"))
-    if facts.timezone not in available_timezones():
+    if not is_zone(facts.timezone):
         errors.append(FieldError("/timezone", "unknown_value", "a zone name such as Asia/Shanghai"))
     return errors
 

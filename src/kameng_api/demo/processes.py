@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final, Protocol
 
 from kameng_api.embedded import processes as machine
 
@@ -29,6 +29,20 @@ class ProcessFailed(Exception):
     """A process of the tour did not come up; the message holds the end of its log."""
 
 
+class Running(Protocol):
+    """As much of a `subprocess.Popen` as is needed of a process that was started."""
+
+    stdin: IO[bytes] | None
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int) -> None: ...
+
+    def kill(self) -> None: ...
+
+
 @dataclass
 class Child:
     """One process. `arguments` follow the name of the Python program; `given` goes to its standard input."""
@@ -38,8 +52,12 @@ class Child:
     environment: Mapping[str, str] = field(repr=False)
     log: Path
     given: bytes = field(default=b"", repr=False)
-    process: "subprocess.Popen[bytes] | None" = None
+    process: Running | None = None
     starts: int = 0
+
+
+Start = Callable[[Child, Path, int], Running]
+"""Starts what the child says, in this folder, its output to this descriptor."""
 
 
 def free_port() -> int:
@@ -80,12 +98,27 @@ def end_leftovers(var: Path, patience_s: float = 15.0) -> int:
     return len(found)
 
 
+def on_a_leash(child: Child, var: Path, output: int) -> "subprocess.Popen[bytes]":
+    """A process that ends when ours is killed, and that says on its command line whose it is."""
+    command = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), sys.executable, "-X", mark_of(var), *child.arguments]
+    return subprocess.Popen(
+        command,
+        env=dict(child.environment),
+        cwd=var,  # a .env of the folder the tour was started in is not for us
+        stdin=subprocess.PIPE if child.given else subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,  # Ctrl-C is ours to pass on, in order
+    )
+
+
 class Crew:
     """The processes of one tour. `tell` hears of every process that has to be started again."""
 
-    def __init__(self, var: Path, tell: Callable[[str], None]) -> None:
+    def __init__(self, var: Path, tell: Callable[[str], None], start: Start) -> None:
         self._var = var
         self._tell = tell
+        self._start = start
         self._children: list[Child] = []
         self.broke: list[str] = []
         """Processes that ended by themselves; those that somebody killed are started again and not held against anyone."""
@@ -100,19 +133,9 @@ class Crew:
         self._children.remove(child)
 
     def _launch(self, child: Child) -> None:
-        python = [sys.executable, "-X", mark_of(self._var)]
-        command = [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *python, *child.arguments]
         descriptor = os.open(child.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
-            child.process = subprocess.Popen(
-                command,
-                env=dict(child.environment),
-                cwd=self._var,  # a .env of the folder the tour was started in is not for us
-                stdin=subprocess.PIPE if child.given else subprocess.DEVNULL,
-                stdout=descriptor,
-                stderr=descriptor,
-                start_new_session=True,  # Ctrl-C is ours to pass on, in order
-            )
+            child.process = self._start(child, self._var, descriptor)
         finally:
             os.close(descriptor)
         child.starts += 1
@@ -146,7 +169,7 @@ class Crew:
         return stubborn
 
 
-def _end(process: "subprocess.Popen[bytes]", patience_s: float) -> bool:
+def _end(process: Running, patience_s: float) -> bool:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
     try:

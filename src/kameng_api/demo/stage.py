@@ -19,7 +19,7 @@ import httpx
 from kameng_api import embedded
 from kameng_api.demo import processes
 from kameng_api.demo.catalogue import SECOND_EXTRA_PPM
-from kameng_api.demo.processes import Child, Crew, ProcessFailed
+from kameng_api.demo.processes import Child, Crew, ProcessFailed, Start
 from kameng_api.simulator.catalogue import default_products
 
 SUPPLIERS: Final = {"sim-a": ("primary", 0), "sim-b": ("secondary", SECOND_EXTRA_PPM)}
@@ -53,9 +53,9 @@ class Addresses:
 class Stage:
     """Raise it with `open`, then `start_worker`; `close` takes down all of it, whatever had come up. `var` is the tour's own folder."""
 
-    def __init__(self, var: Path, port: int, tell: Callable[[str], None]) -> None:
+    def __init__(self, var: Path, port: int, tell: Callable[[str], None], start: Start = processes.on_a_leash) -> None:
         self.var = var.resolve()
-        self.crew = Crew(self.var, tell)
+        self.crew = Crew(self.var, tell, start)
         self.addresses: Addresses | None = None
         self._port = port
         self._tell = tell
@@ -77,7 +77,7 @@ class Stage:
             self._start_simulator(), self._start_receiver(), asyncio.to_thread(embedded.start, self.var)
         )
         self._settings = self._common_settings(simulator[1])
-        await self._command("migrate", owner=True)
+        await self.command("migrate", owner=True)
         (base_url, token) = await asyncio.gather(self._start_api(), self._make_operator())
         self.addresses = Addresses(base_url, simulator[0], receiver[0], simulator[1], receiver[1], simulator[2])
         self._watching = asyncio.create_task(self.crew.watch())
@@ -199,16 +199,20 @@ class Stage:
             return False
 
     async def _make_operator(self) -> str:
-        made: dict[str, Any] = json.loads(await self._command("operator", "create", "demo", "--role", "admin"))
+        made: dict[str, Any] = json.loads(await self.command("operator", "create", "demo", "--role", "admin"))
         return str(made["token"])
 
-    async def _command(self, *arguments: str, owner: bool = False) -> str:
-        """What a command of the command line prints as JSON. Raises ProcessFailed."""
+    def environment(self, *, owner: bool = False) -> dict[str, str]:
+        """Of a command that is run beside the processes of the stage; `owner`: one that may change the schema."""
         assert self._servers is not None
         owners = {"database_owner_url": self._servers.owner_url} if owner else {}
+        return processes.environment({**self._settings, **owners})
+
+    async def command(self, *arguments: str, owner: bool = False) -> str:
+        """What a command of the command line prints as JSON. Raises ProcessFailed."""
         running = await asyncio.create_subprocess_exec(
             sys.executable, "-X", processes.mark_of(self.var), *_CLI, *arguments, "--json",
-            env=processes.environment({**self._settings, **owners}),
+            env=self.environment(owner=owner),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip

@@ -7,10 +7,10 @@ from datetime import datetime
 from ipaddress import ip_network
 from typing import Final
 from uuid import UUID
-from zoneinfo import available_timezones
 
 from kameng_api.kit.client_address import Address, Network, is_inside
 from kameng_api.kit.errors import FieldError
+from kameng_api.kit.zones import is_zone
 
 ENVIRONMENTS: Final = ("live", "test")
 SCOPES: Final = (
@@ -106,7 +106,7 @@ def check_merchant(name: str, level: str, currency: str, timezone: str) -> list[
         (_NAME.fullmatch(name) and name.strip() == name, "/name", "format", "1–100 characters, no spaces at the ends"),
         (_LEVEL.fullmatch(level), "/level", "format", "lower-case letters, digits, _ and -, at most 32"),
         (_CURRENCY.fullmatch(currency), "/currency", "format", "three capital letters"),
-        (timezone in available_timezones(), "/timezone", "unknown_value", "a zone name such as Asia/Shanghai"),
+        (is_zone(timezone), "/timezone", "unknown_value", "a zone name such as Asia/Shanghai"),
     )
     return [FieldError(pointer, code, detail) for holds, pointer, code, detail in checks if not holds]
 

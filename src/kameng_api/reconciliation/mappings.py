@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final, Literal, Self
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from kameng_api.kit.money import LARGEST, SCALE
+from kameng_api.kit.zones import is_zone
 from kameng_api.suppliers.port import LineKind, StatementLine
 
 Column = Annotated[str, Field(min_length=1, max_length=100)] | Annotated[int, Field(ge=1, le=200)]
@@ -84,7 +85,7 @@ class FileMapping(_Model):
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
-        if value not in available_timezones():
+        if not is_zone(value):
             raise ValueError("a time zone such as Asia/Shanghai")
         return value
 

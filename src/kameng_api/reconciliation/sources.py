@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
-from zoneinfo import available_timezones
 
 import asyncpg
 from pydantic import ValidationError
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from kameng_api.kit.db import Tx, execute, fetch
 from kameng_api.kit.errors import FieldError, Invalid, NotFound, StateConflict
 from kameng_api.kit.ids import new_ulid
+from kameng_api.kit.zones import is_zone
 from kameng_api.reconciliation.mappings import FileMapping
 
 _NAME_LENGTH: Final = 64
@@ -125,7 +125,7 @@ def check_source(wanted: SourceWanted) -> list[FieldError]:
         wrong.append(FieldError("/kind", "unknown_value", "fetch | upload"))
     if wanted.charges_at not in ("submission", "success"):
         wrong.append(FieldError("/charges_at", "unknown_value", "submission | success"))
-    if wanted.timezone not in available_timezones():
+    if not is_zone(wanted.timezone):
         wrong.append(FieldError("/timezone", "unknown_value", "a time zone such as Asia/Shanghai"))
     if not (len(wanted.currency) == 3 and wanted.currency.isascii() and wanted.currency.isupper()):
         wrong.append(FieldError("/currency", "format", "three letters such as CNY"))
