@@ -5,11 +5,12 @@ The files in `openapi/` are written by `write` and compared with the app by a te
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, cast
 
 import yaml
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -80,10 +81,18 @@ class WebhookEvent(BaseModel):
 
 def install(app: FastAPI) -> None:
     """Document the webhooks, and let `/openapi.json` show the merchants' document."""
+    app.webhooks.routes.extend(_webhooks().routes)
+    app.openapi = lambda: merchant_document(app)  # type: ignore[method-assign]
+
+
+@cache
+def _webhooks() -> APIRouter:
+    """Those of all apps of a process."""
+    found = APIRouter()
     for event_type in EVENT_TYPES:
         operation_id = "heard_" + event_type.replace(".", "_")
-        app.webhooks.add_api_route(event_type, _heard, methods=["POST"], summary=event_type, operation_id=operation_id)
-    app.openapi = lambda: merchant_document(app)  # type: ignore[method-assign]
+        found.add_api_route(event_type, _heard, methods=["POST"], summary=event_type, operation_id=operation_id)
+    return found
 
 
 async def _heard(event: WebhookEvent) -> None:
