@@ -2,14 +2,13 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from fastapi import FastAPI
 from redis.asyncio import Redis
 from tests.api.test_signature import is_problem
+from tests.factories import contract
 from tests.factories.client import Client, running_app
 from tests.factories.merchants import ALL_SCOPES, ApiKey, TestMerchant, make_key, make_merchant
 from tests.factories.shop import PHONE, open_desk, stock_the_shop
@@ -21,7 +20,7 @@ from kameng_api.kit.db import Database
 from kameng_api.kit.ids import new_ulid, public_id
 from kameng_api.settings import Settings
 
-DOCUMENT: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "openapi" / "kameng.v1.yaml").read_text("utf-8"))
+DOCUMENT = contract.document()
 OPERATIONS = [(method.upper(), path) for path, found in DOCUMENT["paths"].items() for method in found if path.startswith("/v1/")]
 WITH_ID = [(method, path) for method, path in OPERATIONS if "{" in path]
 BODIES: dict[str, dict[str, Any]] = {

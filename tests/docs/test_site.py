@@ -13,6 +13,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import jsonschema_rs
 import pytest
 import yaml
+from tests.factories.contract import document
 
 from kameng_api.api.problems import CODES
 from kameng_api.webhooks.events import EVENT_TYPES
@@ -69,8 +70,7 @@ def read(site: Path) -> dict[Path, Page]:
 
 @pytest.fixture(scope="module")
 def contract() -> dict[str, object]:
-    document: dict[str, object] = yaml.safe_load((ROOT / "openapi" / "kameng.v1.yaml").read_text(encoding="utf-8"))
-    return document
+    return document()
 
 
 def _dead(site: Path, pages: dict[Path, Page]) -> Iterator[str]:

@@ -151,7 +151,7 @@ def test_the_pages_print_the_same_vectors(page: str) -> None:
         assert f"(snippets/{command[-1]})" in text, language
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def house() -> Iterator[House]:
     with open_house() as found:
         yield found

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from phonenumbers.carrierdata import CARRIER_DATA
-from phonenumbers.geodata import GEOCODE_DATA
 
 from kameng_api.catalog import numbers
 
@@ -28,6 +27,8 @@ _VIRTUAL: Final = {
 
 def made() -> bytes:
     """The file's bytes: 4 bytes length of the places as JSON, the places, and one number for each of the 7-digit prefixes; all of it zlib."""
+    from phonenumbers.geodata import GEOCODE_DATA
+
     places: dict[tuple[str, str], int] = {("", ""): 0}
     words = array("H", bytes(2 * numbers.PREFIXES))
     for prefix in range(numbers.PREFIXES):

@@ -257,6 +257,7 @@ def _make_house_ready() -> None:
     for route in importlib.import_module("kameng_api.main").build_app(settings).routes:
         route.matches({"type": "http", "method": "GET", "path": "/nowhere", "headers": []})  # else at the first request of each process
     importlib.import_module("kameng_api.suppliers.registry").list_adapters()
+    importlib.import_module("kameng_api.kit.http").usual_authorities()
 
 
 @cache

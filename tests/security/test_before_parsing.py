@@ -1,15 +1,13 @@
 """Who is asking is settled before a single byte of a body is understood, at every signed endpoint of the contract."""
 
 import gzip
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from fastapi import FastAPI
+from tests.factories import contract
 from tests.factories.client import Client
 
-DOCUMENT: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "openapi" / "kameng.v1.yaml").read_text("utf-8"))
+DOCUMENT = contract.document()
 SIGNED = [
     (method.upper(), path) for path, found in DOCUMENT["paths"].items() for method, op in found.items() if op.get("security")
 ]

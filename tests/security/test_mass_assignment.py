@@ -1,14 +1,13 @@
 """No request can set what is not its to set: every body of the contract is closed, and the app keeps to that."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from fastapi import FastAPI
+from tests.factories import contract
 from tests.factories.client import Client
 
-DOCUMENT: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "openapi" / "kameng.v1.yaml").read_text("utf-8"))
+DOCUMENT = contract.document()
 FORBIDDEN = {
     "id": "x", "status": "succeeded", "unit_cost": "0.0001", "amount": "0.0001", "merchant_id": "x", "book_id": 1, "version": 9, "environment": "live"
 }  # fmt: skip

@@ -12,7 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
-import yaml
+from tests.factories import contract
 
 import kameng
 from kameng import errors, models
@@ -20,7 +20,7 @@ from kameng.models import Event, Model, Order, OrderStatus
 
 ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "sdk/python/src/kameng"
-API = yaml.safe_load((ROOT / "openapi/kameng.v1.yaml").read_text(encoding="utf-8"))
+API = contract.document()
 SCHEMAS: dict[str, Any] = API["components"]["schemas"]
 MODELS = [m for m in vars(models).values() if isinstance(m, type) and issubclass(m, Model) and m.__schema__]
 

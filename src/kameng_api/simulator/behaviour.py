@@ -13,6 +13,9 @@ from typing import Final
 from kameng_api.simulator.config import Faults, Knobs, Role
 from kameng_api.simulator.protocol import Status
 
+_STALE_S: Final = 2.0
+"""So long after the final callback a stale one leaves: it is to arrive after it on a busy machine, too, at a hundredth of the time."""
+
 
 class Manner(StrEnum):
     """How the caller is treated, whatever was decided about the order."""
@@ -141,7 +144,7 @@ def callback_times(knobs: Knobs, status: str, step: Step | None = None) -> list[
     if knobs.callback_reorder and not stale and copies:
         stale = (Status.PROCESSING,)
     times = [(knobs.callback_delay_s + 0.2 * number, status) for number in range(copies)]
-    return times + [(knobs.callback_delay_s + 0.5 + 0.2 * number, stale_status) for number, stale_status in enumerate(stale)]
+    return times + [(knobs.callback_delay_s + _STALE_S + 0.2 * number, stale_status) for number, stale_status in enumerate(stale)]
 
 
 def sent_at(knobs: Knobs, at: float, time_scale: float) -> float:
