@@ -25,6 +25,7 @@ demo: setup ## Run the guided tour on servers of its own: DEMO_ARGS="--once --st
 	$(BIN)/kameng demo $(DEMO_ARGS)
 
 test: setup ## Run all tests on servers of their own: TEST_ARGS="tests/rules -x"
+	@$(BIN)/python -m tests.compiled
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
 lint: setup ## Check style, types and the direction of imports

@@ -50,7 +50,7 @@ class House:
 
 @contextmanager
 def open_house() -> Iterator[House]:
-    """Takes some ten seconds to come up; everything that was started is stopped at the end."""
+    """Takes some seconds to come up, its processes out of the nursery; everything that was started is stopped at the end."""
     with tempfile.TemporaryDirectory(prefix="kameng-house-", dir=os.environ.get("KAMENG_TEST_VAR")) as folder:
         Path(folder).chmod(0o711)  # lets root's servers in
         loop = asyncio.new_event_loop()
