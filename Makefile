@@ -13,7 +13,7 @@ BENCH ?=
 ROUTING ?=
 MINUTES ?= 3
 BUG ?=
-TEST_ARGS ?= -n 5 --dist loadfile --no-loadscope-reorder
+TEST_ARGS ?= -n 4 --dist loadfile --no-loadscope-reorder
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile

@@ -158,7 +158,7 @@ async def test_clocks_within_the_window_are_served(client: Client) -> None:
 
 
 async def test_clocks_outside_the_window_are_told_the_time(client: Client) -> None:
-    for skew_s in (-301, 302, 86_400, -86_400):
+    for skew_s in (-301, 320, 86_400, -86_400):
         problem = is_problem(await client.get("/v1/balance", skew_s=skew_s), 401, "timestamp_out_of_window")
         assert abs(problem["server_time"] - time.time()) < 5
 
