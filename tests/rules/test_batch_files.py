@@ -482,6 +482,33 @@ def test_a_part_that_stands_twice_is_refused() -> None:
     assert _refusal(content.getvalue(), "a.xlsx") == "not_a_spreadsheet"
 
 
+def test_a_part_that_begins_before_the_file_is_refused() -> None:
+    content = bytearray(PACKAGE)
+    directory = content.rindex(b"PK\x05\x06") + 16  # where it says that its list of parts stands
+    for place in (1, 65_536, 2**31):
+        content[directory : directory + 4] = (int.from_bytes(PACKAGE[directory : directory + 4], "little") + place).to_bytes(4, "little")
+        assert _refusal(bytes(content), "a.xlsx") == "not_a_spreadsheet"
+
+
+def test_a_part_whose_name_is_no_text_is_refused() -> None:
+    content = bytearray(PACKAGE)
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 9] |= 0x08  # "its name is UTF-8"
+    content[entry + 46] = 0xFF
+    assert _refusal(bytes(content), "a.xlsx") == "not_a_spreadsheet"
+
+
+@pytest.mark.parametrize("encoding", ["UTF-9", "big5", "utf-7"])
+def test_a_part_in_an_encoding_that_is_none_is_refused(encoding: str) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(PACKAGE)) as package, zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as changed:
+        for name in package.namelist():
+            part = package.read(name)
+            assert b'encoding="UTF-8"' in part
+            changed.writestr(name, part.replace(b'encoding="UTF-8"', f'encoding="{encoding}"'.encode(), 1))
+    assert _refusal(content.getvalue(), "a.xlsx") == "not_a_spreadsheet"
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_a_damaged_workbook_is_rows_or_a_refusal(data: st.DataObject) -> None:

@@ -123,6 +123,10 @@ def _sheet(parts: Mapping[str, bytes]) -> tuple[str, bool]:
     return part, dates[:1] in (["1"], ["true"])
 
 
+_ENCODINGS: Final = ("utf-8", "utf-16", "us-ascii", "iso-8859-1")
+"""Those that the parser reads itself; for any other it would look among ours."""
+
+
 def _walk(
     xml: bytes,
     start: Callable[[str, Mapping[str, str]], None],
@@ -135,6 +139,11 @@ def _walk(
     def refuse(*_: object) -> None:
         raise FileRefused("not_a_spreadsheet", "its parts declare a document type, which spreadsheets do not")
 
+    def declared(_: str, encoding: str | None, __: int) -> None:
+        if encoding is not None and encoding.lower() not in _ENCODINGS:
+            raise FileRefused("not_a_spreadsheet", "its parts are in an encoding that spreadsheets are not in")
+
+    parser.XmlDeclHandler = declared
     parser.StartDoctypeDeclHandler = refuse
     parser.StartElementHandler = lambda name, given: start(name.rpartition(" ")[2], given)
     if end is not None:

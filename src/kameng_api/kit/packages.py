@@ -27,7 +27,7 @@ class Limits:
 def walk(raw: BinaryIO, limits: Limits, reader_of: Callable[[str], Callable[[bytes], object] | None]) -> None:
     """Unpack every part once and count; what `reader_of(name)` returns is handed the pieces. Raises BadPackage, before too much is unpacked."""
     try:
-        with zipfile.ZipFile(raw) as packed:
+        with _opened(raw) as packed:
             parts = packed.infolist()
             if len(parts) > limits.parts:
                 raise BadPackage(f"more than {limits.parts} parts")
@@ -38,11 +38,20 @@ def walk(raw: BinaryIO, limits: Limits, reader_of: Callable[[str], Callable[[byt
         raise BadPackage(f"not a spreadsheet ({type(trouble).__name__})") from None
 
 
+def _opened(raw: BinaryIO) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(raw)
+    except (ValueError, OSError, OverflowError) as trouble:  # places before the file begins, names that are no text
+        raise BadPackage(f"not a spreadsheet ({type(trouble).__name__})") from None
+
+
 def _measure(raw: BinaryIO, part: zipfile.ZipInfo, limits: Limits, left: int, read: Callable[[bytes], object] | None) -> int:
     if part.flag_bits & 1:
         raise BadPackage("it is encrypted")
     if part.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise BadPackage("packed in a way that spreadsheets are not")
+    if part.header_offset < 0:
+        raise BadPackage("a part begins before the file does")
     raw.seek(part.header_offset + 26)
     name_length, extra_length = struct.unpack("<HH", raw.read(4))
     raw.seek(part.header_offset + 30 + name_length + extra_length)
