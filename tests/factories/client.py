@@ -59,7 +59,7 @@ async def running_app(settings: Settings) -> AsyncIterator[FastAPI]:
 
 
 NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Trusts no authority: clients that speak http to loopback need none, and to read the usual ones takes 20 ms for each."""
+"""Trusts no authority: clients that speak http to loopback need none, and to read the usual ones takes 30 ms for each."""
 
 
 def door_of(app: FastAPI) -> Door:

@@ -123,7 +123,7 @@ def _sheet(parts: Mapping[str, bytes]) -> tuple[str, bool]:
     return part, dates[:1] in (["1"], ["true"])
 
 
-_ENCODINGS: Final = ("utf-8", "utf-16", "us-ascii", "iso-8859-1")
+_ENCODINGS: Final = ("utf-8", "utf-16", "utf-16be", "utf-16le", "us-ascii", "iso-8859-1")
 """Those that the parser reads itself; for any other it would look among ours."""
 
 

@@ -95,7 +95,7 @@ def build_client(
 
 @cache
 def usual_authorities() -> ssl.SSLContext:
-    """Trusts whom everybody trusts. One for the whole process: to read their certificates takes 20 ms, and to hold them half a megabyte."""
+    """Trusts whom everybody trusts. One for the whole process: to read their certificates takes 30 ms, and to hold them 0.4 MB."""
     return httpx.create_ssl_context(trust_env=False)
 
 
