@@ -23,6 +23,7 @@ from kameng_api.api.order_schemas import OrderResource
 from kameng_api.api.orders import OrderBody
 from kameng_api.api.routes import StrictRoute
 from kameng_api.kit.clock import utc_now
+from kameng_api.kit.db import Database
 from kameng_api.kit.ids import new_ulid, public_id
 from kameng_api.kit.signing import HMAC_SCHEME, parse_authorization, string_to_sign, verify_hmac
 from kameng_api.orders.rules import Order, mask
@@ -63,9 +64,9 @@ def _answer(body: OrderBody, book_id: int) -> Response:
     return Response(view_json(order), 201, {"Location": f"/v1/orders/{public_id('ord', order.order_id)}"}, _JSON)
 
 
-def build_limit_app(settings: Settings) -> FastAPI:
+def build_limit_app(settings: Settings, db: Database | None = None) -> FastAPI:
     """Our app with the route above, asked first, and its row in the table of the gate. In this process only."""
-    app = build_app(settings)
+    app = build_app(settings, db)
     app.include_router(router)
     app.router.routes.insert(0, app.router.routes.pop())
     inner = app.router.lifespan_context

@@ -15,6 +15,7 @@ from alembic.config import Config
 from redis.asyncio import Redis
 from sqlalchemy.engine import make_url
 from tests.factories.kept import ALWAYS
+from tests.factories.pools import shared
 
 from kameng_api.embedded import servers
 from kameng_api.kit.db import Database
@@ -166,7 +167,8 @@ class _Connections:
 async def _connections(migrated: servers.Servers) -> AsyncIterator[_Connections]:
     """Closed with the file: who copies or drops the database finds nobody there."""
     found = _Connections(migrated)
-    yield found
+    with shared(found.db, migrated.app_url):
+        yield found
     await found.close()
 
 

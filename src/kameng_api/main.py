@@ -73,8 +73,8 @@ _REVISION: Final = re.compile(r"^(down_)?revision(?:: [^=\n]+)? = (.+)$", re.MUL
 _log = structlog.get_logger()
 
 
-def build_app(settings: Settings) -> FastAPI:
-    """The whole HTTP surface. Servers are reached when the app's lifespan starts, not here."""
+def build_app(settings: Settings, db: Database | None = None) -> FastAPI:
+    """The whole HTTP surface. Servers are reached when the app's lifespan starts, not here. `db` takes the place of a pool of the app's own."""
     use_files(settings.supplier_files)
     public = settings.mode != "live"
     app = FastAPI(
@@ -91,7 +91,7 @@ def build_app(settings: Settings) -> FastAPI:
         # Its own would copy exception texts and refused values to whatever exporter the environment names; ours is kit.traces.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.state.settings = settings
+    app.state.settings, app.state.db = settings, db
     app.router.routes.extend(_surface().routes)
     app.mount("/doors", Doors(list_doors()))
     problems.install(app)
@@ -134,7 +134,7 @@ def _operation_id(route: APIRoute) -> str:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.heads = migration_heads()
-    door = await open_door(app.state.settings)
+    door = await open_door(app.state.settings, app.state.db)
     app.state.door = door
     try:
         yield
@@ -142,10 +142,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await close_door(door)
 
 
-async def open_door(settings: Settings) -> Door:
+async def open_door(settings: Settings, db: Database | None = None) -> Door:
     """Connect to everything an API process needs. Raises when the database cannot be read."""
     assert settings.database_url is not None and settings.redis_url is not None, "resolve the embedded servers first"
-    db = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool)
+    db = db or Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool)
     async with db.transaction() as tx:
         if await restores.find_standing(tx) is restores.Standing.MOVED:
             raise RuntimeError("this database was restored, or moved to another server: run `kameng restore begin` first")

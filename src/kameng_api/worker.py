@@ -115,14 +115,14 @@ def run(settings: Settings) -> None:
     uvloop.run(work(settings))
 
 
-async def work(settings: Settings, stopping: asyncio.Event | None = None) -> None:
-    """The worker's life. `stopping` ends it from inside a test; otherwise signals do."""
+async def work(settings: Settings, stopping: asyncio.Event | None = None, db: Database | None = None) -> None:
+    """The worker's life. `stopping` ends it from inside a test; otherwise signals do. `db` takes the place of a pool of its own."""
     traces.start(settings.otlp_endpoint, name="kameng-worker")
     use_files(settings.supplier_files)
     list_adapters()  # a broken adapter folder stops the start, not the first order
     parse_sinks([sink.get_secret_value() for sink in settings.alarm_sinks])  # nor is the first alarm the moment to find a typing error
     stopping = stopping or _stop_on_signals()
-    desk = await open_desk(settings)
+    desk = await open_desk(settings, db)
     settle_memory()
     bells = Bells()
     desk.buyer.on_room = lambda: bells.ring_job("orders.submit")
@@ -157,10 +157,10 @@ def _stop_on_signals() -> asyncio.Event:
     return stopping
 
 
-async def open_desk(settings: Settings) -> Desk:
+async def open_desk(settings: Settings, db: Database | None = None) -> Desk:
     """Connect to everything a worker needs. Raises when the database cannot be read."""
     assert settings.database_url is not None
-    db = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool)
+    db = db or Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool)
     keyring = Keyring(settings.kek_bytes, next(iter(settings.kek_bytes)))
     client = build_client(
         max_connections=2 * settings.supplier_concurrency + 20, connect_timeout_s=5.0, read_timeout_s=120.0, guard=False

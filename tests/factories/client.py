@@ -11,6 +11,7 @@ import httpx
 import orjson
 from fastapi import FastAPI
 from tests.factories.merchants import ApiKey
+from tests.factories.pools import borrow
 
 from kameng_api.api.deps import Door
 from kameng_api.kit.signing import sign_request
@@ -53,7 +54,7 @@ def authorization(
 @asynccontextmanager
 async def running_app(settings: Settings) -> AsyncIterator[FastAPI]:
     """The app with its lifespan run, for ASGI clients."""
-    app = build_app(settings)
+    app = build_app(settings, borrow(settings))
     async with app.router.lifespan_context(app):
         yield app
 

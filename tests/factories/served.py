@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI
+from tests.factories.pools import borrow
 
 from kameng_api.main import build_app
 from kameng_api.settings import Settings
@@ -19,7 +20,7 @@ async def served(settings: Settings) -> AsyncIterator[tuple[FastAPI, Settings]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         here = settings.model_copy(update={"base_url": f"http://127.0.0.1:{port}", "port": port})
-        app = build_app(here)
+        app = build_app(here, borrow(here))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=5))
         work = asyncio.create_task(server.serve([listener]))
         try:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.factories.kept import once
 from tests.factories.merchants import keyring_of
+from tests.factories.pools import borrow
 
 from kameng_api import worker as worker_process
 from kameng_api.catalog import actions as catalog
@@ -81,7 +82,7 @@ async def _stock(tx: Tx, keyring: Keyring, simulator_url: str, secrets: dict[str
 @asynccontextmanager
 async def open_desk(settings: Settings) -> AsyncIterator[Desk]:
     """A worker's desk whose rounds the test runs itself."""
-    desk = await worker_process.open_desk(settings)
+    desk = await worker_process.open_desk(settings, borrow(settings))
     try:
         yield desk
     finally:
@@ -92,7 +93,7 @@ async def open_desk(settings: Settings) -> AsyncIterator[Desk]:
 async def running_worker(settings: Settings) -> AsyncIterator[None]:
     """A whole worker in this loop."""
     stopping = asyncio.Event()
-    working = asyncio.create_task(worker_process.work(settings, stopping))
+    working = asyncio.create_task(worker_process.work(settings, stopping, borrow(settings)))
     try:
         yield
     finally:

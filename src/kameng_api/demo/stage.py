@@ -117,7 +117,7 @@ class Stage:
             "rate_writes_per_s": "5000",
             "rate_auth_failures_per_min": "0",
             "simulator_token": simulator_token,
-            "tick_s": "0.1",
+            "tick_s": "0.25",
         }
 
     def _child(self, name: str, arguments: tuple[str, ...], settings: dict[str, str], given: bytes = b"") -> Child:
