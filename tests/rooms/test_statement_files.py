@@ -1,8 +1,10 @@
 """Files from strangers: read as their source says, refused loudly, bounded in every direction, and never half counted."""
 
 import io
+import tempfile
 import zipfile
 from datetime import UTC, date, datetime
+from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +35,21 @@ HEAD = "# 对账单 2026-11-21,,,,,\n流水号,交易时间,类型,商户订单�
 GOOD = "W1,2026/11/21 10:00:00,扣款,G01,97.50,902.5\nW2,2026/11/21 10:00:01,退款,G01,97.5,1000\nW3,2026/11/21 11:00:00,充值,,1000,2000\n合计,,,,,\n"
 
 
+def without_a_name(path: Path) -> BufferedRandom:
+    """The same bytes as the operator's API has them."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
+    file.write(path.read_bytes())
+    file.flush()
+    return file
+
+
 async def read(path: Path, mapping: dict[str, Any] | None = None) -> Batch:
     lines: list[Any] = []
     bad: list[Any] = []
-    async for batch in read_file(path, FileMapping.model_validate(mapping or MAPPING), "CNY"):
-        lines += batch.lines
-        bad += batch.bad
+    with without_a_name(path) as file:
+        async for batch in read_file(file, FileMapping.model_validate(mapping or MAPPING), "CNY"):
+            lines += batch.lines
+            bad += batch.bad
     return Batch(lines, bad)
 
 
@@ -215,7 +226,8 @@ async def counting(db: Database) -> list[tuple[str, int]]:
 
 async def bring(db: Database, source: Source, path: Path, rows: str, day: date = DAY) -> sources.StatementFile:
     path.write_text(HEAD + rows, encoding="utf-8")  # noqa: ASYNC240  a moment
-    file, _ = await uploads.upload(db, source, day, path, "../../etc/对账.csv", "fang")
+    with path.open("rb") as opened:
+        file, _ = await uploads.upload(db, source, day, opened, "../../etc/对账.csv", "fang")
     return file
 
 
@@ -233,12 +245,14 @@ async def test_nothing_counts_before_it_is_accepted_and_the_same_file_counts_onc
     file = await bring(database, source, path, GOOD)
     assert (file.state, file.rows_read, file.rows_bad, file.name) == ("read", 3, 0, "对账.csv")
     assert await counting(database) == []
-    again, new = await uploads.upload(database, source, DAY, path, "other name.csv", "gao")
+    with path.open("rb") as opened:
+        again, new = await uploads.upload(database, source, DAY, opened, "other name.csv", "gao")
     assert (again.file_id, new) == (file.file_id, False)
     await accept(database, file)
     await accept(database, file)
     assert await counting(database) == [("W1", -97_5000), ("W2", 97_5000), ("W3", 1000_0000)]
-    again, new = await uploads.upload(database, source, DAY, path, "s.csv", "gao")
+    with path.open("rb") as opened:
+        again, new = await uploads.upload(database, source, DAY, opened, "s.csv", "gao")
     assert (again.state, again.landed, new) == ("accepted", True, False)
 
 

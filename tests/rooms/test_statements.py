@@ -5,9 +5,12 @@ import csv
 import hashlib
 import io
 import json
+import os
+import tempfile
 from collections.abc import AsyncIterator
 from datetime import date, datetime, timedelta
 from itertools import islice, pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -342,3 +345,17 @@ async def test_a_merchant_of_today_has_no_statement_yet(database: Database, sett
         assert await actions.cut_days(tx, 100) == 0
         with pytest.raises(NotReady):
             await queries.get_statement(tx, merchant.book_id, "CNY", today())
+
+
+async def test_what_a_killed_worker_has_left_of_a_statement_is_removed_a_day_later(
+    counter: Counter, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    old, young, other = (tmp_path / name for name in ("kameng-statement-old", "kameng-statement-young", "of-somebody-else"))
+    for folder in (old, young, other):
+        folder.mkdir()
+        (folder / "rows.xml").write_text("a merchant's movements")
+    for folder in (old, other):
+        os.utime(folder, (0, 0))
+    assert await run(counter, settings) > 0
+    assert [folder.exists() for folder in (old, young, other)] == [False, True, True]

@@ -234,7 +234,8 @@ def upload(
     actor, found = run(asked, permission="reconciliation:write")
 
     async def work(desk: LongDesk) -> dict[str, Any]:
-        read, new = await uploads.upload(desk.db, found, read_day(day), file, file.name, actor)
+        with file.open("rb") as opened:
+            read, new = await uploads.upload(desk.db, found, read_day(day), opened, file.name, actor)
         file_id = public_id("rcf", read.file_id)
         async with desk.db.transaction() as tx:
             facts = {"source": source, "day": day, "sha256": read.sha256.hex(), "new": new}

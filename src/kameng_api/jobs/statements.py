@@ -5,8 +5,11 @@ transaction horizon back.
 """
 
 import asyncio
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -28,6 +31,8 @@ _DAYS_AT_ONCE: Final = 2_000
 _MADE_AT_ONCE: Final = 500
 _PAGE: Final = 2_000
 _PIECES_AT_ONCE: Final = 16
+_FOLDER: Final = "kameng-statement-"
+_LEFT_BEHIND_S: Final = 86_400.0
 
 _log = log.get()
 Item = TypeVar("Item")
@@ -66,11 +71,13 @@ async def make(desk: Desk) -> int:
     """Make statements that are cut and not made. Returns how many became ready. Several workers share the work."""
     ready = 0
     key = signing_keys(desk.settings, desk.keyring)[0]
-    for _ in range(_MADE_AT_ONCE):
+    for n in range(_MADE_AT_ONCE):
         async with desk.db.transaction() as tx:
             making = await actions.claim(tx)
         if making is None:
             break
+        if n == 0:
+            await asyncio.to_thread(_sweep)
         try:
             ready += await _make(desk, making, key)
         except Disagrees as trouble:  # left for later: the monitor has stopped the book, or will
@@ -81,8 +88,16 @@ async def make(desk: Desk) -> int:
     return ready
 
 
+def _sweep() -> None:
+    """Remove what workers that were killed a day ago or more have left of the statements they were making. Blocking, a moment."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        with suppress(OSError):  # somebody else's, or another worker was faster
+            if folder.stat().st_mtime < time.time() - _LEFT_BEHIND_S:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 async def _make(desk: Desk, making: Making, key: Key) -> bool:
-    with tempfile.TemporaryDirectory(prefix="kameng-statement-") as folder:
+    with tempfile.TemporaryDirectory(prefix=_FOLDER) as folder:
         shelf = Shelf(making.cut, Path(folder))
         after = making.cut.from_version
         while after < making.cut.to_version:

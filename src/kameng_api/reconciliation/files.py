@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import orjson
 import python_calamine
@@ -60,15 +60,19 @@ class Batch:
     bad: Sequence[tuple[int, str]]
 
 
-async def read_file(path: Path, mapping: FileMapping, currency: str) -> AsyncIterator[Batch]:
-    """The file's rows, some thousand at a time. Raises Invalid when the file as a whole cannot be read; nothing of it counts then."""
+async def read_file(file: BinaryIO, mapping: FileMapping, currency: str) -> AsyncIterator[Batch]:
+    """The file's rows, some thousand at a time. `file` is open and has a descriptor, which the process that reads it inherits; a name it
+    needs not. Raises Invalid when the file as a whole cannot be read; nothing of it counts then."""
+    file.seek(0)
+    descriptor = file.fileno()
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "kameng_api.reconciliation.files",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, limit=16_000_000,
+        pass_fds=(descriptor,),
     )  # fmt: skip
     assert child.stdin is not None and child.stdout is not None
     try:
-        child.stdin.write(orjson.dumps({"path": str(path), "mapping": mapping.model_dump(mode="json"), "currency": currency}))
+        child.stdin.write(orjson.dumps({"path": f"/dev/fd/{descriptor}", "mapping": mapping.model_dump(mode="json"), "currency": currency}))
         child.stdin.close()
         ended = False
         async with asyncio.timeout(_WHOLE_S):

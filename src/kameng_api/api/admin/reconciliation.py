@@ -3,7 +3,6 @@
 import tempfile
 from datetime import date as Date
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -112,10 +111,10 @@ async def upload_file(
     async with desk.door.db.transaction() as tx:
         found = await sources.get_source(tx, source)
     body = await request.body()
-    with tempfile.NamedTemporaryFile(prefix="kameng-statement-") as file:
+    with tempfile.TemporaryFile() as file:  # without a name: nothing of it is left behind, however this process ends
         file.write(body)
         file.flush()
-        read, new = await uploads.upload(desk.door.db, found, read_day(day), Path(file.name), name, desk.actor)
+        read, new = await uploads.upload(desk.door.db, found, read_day(day), file, name, desk.actor)
     async with desk.door.db.transaction() as tx:
         await desk.audit(tx, "reconciliation.uploaded", public_id("rcf", read.file_id), source=source, day=day, sha256=read.sha256.hex(), new=new)
     if not new:
