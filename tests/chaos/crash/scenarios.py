@@ -108,6 +108,7 @@ async def final(lane: Lane, order_id: str) -> None:
             shown = (await insist(lambda: lane.client.get(f"/v1/orders/{order_id}"))).json()
             if shown["status"] not in ("accepted", "processing"):
                 return
+            await lane.hurry()  # it may have to be looked up, more than once
             await asyncio.sleep(0.03)
 
 
