@@ -7,6 +7,7 @@ same number, until there is an answer.
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Final
 
 import httpx
@@ -104,11 +105,12 @@ async def batch(lane: Lane, told: Told) -> str:
 async def final(lane: Lane, order_id: str) -> None:
     """Until the order has ended."""
     async with asyncio.timeout(PATIENCE_S):
-        while True:
+        for look in count(1):
             shown = (await insist(lambda: lane.client.get(f"/v1/orders/{order_id}"))).json()
             if shown["status"] not in ("accepted", "processing"):
                 return
-            await lane.hurry()  # it may have to be looked up, more than once
+            if look % 20 == 0:  # it has to be looked up, and more than once
+                await lane.hurry()
             await asyncio.sleep(0.03)
 
 
