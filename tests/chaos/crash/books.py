@@ -225,6 +225,7 @@ async def _stopped(lane: Lane, told: Told) -> None:
         if lane.world.asked_to_place([r["reference"] for r in await lane.owner.fetch(_ASKED_FOR, number)]):
             await until_true(lane, _KEPT, number)
         else:  # it died before it had asked: nobody knows of the purchase, and none is made anew in a stopped book
+            assert told.deaths, "nobody died, and nobody was asked"
             await until_true(lane, _UNKNOWN_THERE, number)
         assert await lane.owner.fetchval("SELECT status FROM orders WHERE merchant_order_no = $1", number) == "processing", "posted all the same"
     finally:
