@@ -158,8 +158,12 @@ async def test_clocks_within_the_window_are_served(client: Client) -> None:
 
 
 async def test_clocks_outside_the_window_are_told_the_time(client: Client) -> None:
-    for skew_s in (-301, 320, 86_400, -86_400):
-        problem = is_problem(await client.get("/v1/balance", skew_s=skew_s), 401, "timestamp_out_of_window")
+    for skew_s in (-301, 302, 86_400, -86_400):
+        began, answer = 0.0, None
+        while answer is None or time.time() - began >= 1:  # a busy machine: meanwhile the time told has come into the window
+            began = time.time()
+            answer = await client.get("/v1/balance", skew_s=skew_s)
+        problem = is_problem(answer, 401, "timestamp_out_of_window")
         assert abs(problem["server_time"] - time.time()) < 5
 
 
