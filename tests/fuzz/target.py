@@ -16,6 +16,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import not_a_server_error
+from schemathesis.config import SchemathesisConfig as Config
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 from schemathesis.transport import SerializationContext
@@ -70,7 +71,9 @@ class Target:
     """Media types of the files that were taken in."""
 
     def __post_init__(self) -> None:
-        found = [one.ok() for one in schemathesis.openapi.from_path(DOCUMENT).get_all_operations()]
+        config = Config()
+        config.projects.default.generation.update(with_security_parameters=False)  # `Authorization` is `Signed`'s, whatever is generated
+        found = [one.ok() for one in schemathesis.openapi.from_path(DOCUMENT, config=config).get_all_operations()]
         self.operations = sorted(found, key=lambda o: o.method == "delete")  # what is deleted is no longer there to be asked about
 
     def faults(self, *, max_examples: int, seeded: int | None = None) -> Iterator[str]:

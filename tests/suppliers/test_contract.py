@@ -19,6 +19,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -79,6 +80,7 @@ def folder_of(adapter: Adapter) -> Path:
     return adapter.folder or Path(inspect.getfile(adapter.settings)).parent
 
 
+@cache
 def texts_of(adapter: Adapter) -> list[tuple[str, dict[str, Any]]]:
     """(name, example) of all its examples."""
     return [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in sorted((folder_of(adapter) / "examples").glob("*.json"))]

@@ -12,7 +12,7 @@ from tests.conftest import empty
 from kameng_api.embedded.servers import Servers
 
 _LANES = 3
-_TOGETHER = 6
+_TOGETHER = 12
 """Points of a story in one telling: each is a death and a recovery, and what was told is judged once."""
 
 
