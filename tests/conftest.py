@@ -10,6 +10,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import structlog
 from alembic import command
 from alembic.config import Config
 from redis.asyncio import Redis
@@ -18,6 +19,7 @@ from tests.factories.kept import ALWAYS
 from tests.factories.pools import shared
 
 from kameng_api.embedded import servers
+from kameng_api.kit import log
 from kameng_api.kit.db import Database
 from kameng_api.settings import Settings
 
@@ -27,6 +29,12 @@ ROOT = Path(__file__).parent.parent
 def pytest_sessionstart() -> None:
     """What collection makes, millions of objects, stays until the end: it is not looked through for garbage, now or while the tests run."""
     gc.disable()
+    log_plainly()
+
+
+def log_plainly() -> None:
+    """As a process of the house writes its log, to stdout. Unconfigured, structlog paints every traceback with all its values, a second each."""
+    structlog.configure(processors=[structlog.processors.add_log_level, log.describe_exception, log.redact, log.render_json])
 
 
 def pytest_collection_finish() -> None:

@@ -15,19 +15,24 @@ from kameng_api.settings import Settings
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Refusals made on purpose are logged nowhere: unconfigured, structlog paints every traceback with its locals."""
+    """Refusals made on purpose are logged nowhere."""
     with structlog.testing.capture_logs():
         yield
 
 
 @pytest.fixture
-async def app(database: Database, redis: "Redis[bytes]", settings: Settings) -> AsyncIterator[FastAPI]:
+async def goods() -> None:
+    """What is for sale before anybody comes in: a file that sells puts its own here."""
+
+
+@pytest.fixture
+async def app(goods: None, database: Database, redis: "Redis[bytes]", settings: Settings) -> AsyncIterator[FastAPI]:
     async with running_app(settings) as running:
         yield running
 
 
 @pytest.fixture
-async def merchant(database: Database, settings: Settings) -> TestMerchant:
+async def merchant(goods: None, database: Database, settings: Settings) -> TestMerchant:
     """A merchant with an HMAC test key, every scope, and 10,000 CNY of play money."""
     return await make_merchant(database, settings)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from tests.factories.client import Client, door_of
+from tests.factories.client import Client
 from tests.factories.merchants import make_merchant
 from tests.factories.shop import PHONE, open_desk, stock_the_shop
 
@@ -19,9 +19,12 @@ CSV = {"Content-Type": "text/csv"}
 
 
 @pytest.fixture
-async def desk(database: Database, app: FastAPI, settings: Settings) -> AsyncIterator[Desk]:
+async def goods(database: Database, settings: Settings) -> None:
     await stock_the_shop(database, settings, "http://127.0.0.1:9", {"sim-a": "secret-of-sim-a-only-for-tests"})
-    await door_of(app).catalog.refresh()
+
+
+@pytest.fixture
+async def desk(app: FastAPI, settings: Settings) -> AsyncIterator[Desk]:
     async with open_desk(settings) as opened:
         yield opened
 

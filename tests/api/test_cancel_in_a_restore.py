@@ -1,13 +1,10 @@
 """An order that was open at the restored point may have been delivered since: its money does not go back before somebody knows."""
 
-from collections.abc import AsyncIterator
 
 import pytest
-from fastapi import FastAPI
-from redis.asyncio import Redis
 from tests.api.test_contract import NOWHERE, SECRETS, body
 from tests.api.test_signature import is_problem
-from tests.factories.client import Client, running_app
+from tests.factories.client import Client
 from tests.factories.shop import stock_the_shop
 
 from kameng_api.kit.db import Database, execute
@@ -16,10 +13,8 @@ from kameng_api.settings import Settings
 
 
 @pytest.fixture
-async def app(database: Database, redis: "Redis[bytes]", settings: Settings) -> AsyncIterator[FastAPI]:
+async def goods(database: Database, settings: Settings) -> None:
     await stock_the_shop(database, settings, NOWHERE, SECRETS)
-    async with running_app(settings) as running:
-        yield running
 
 
 async def test_what_may_have_been_bought_is_not_cancelled(client: Client, database: Database) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -12,9 +12,8 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from fastapi import FastAPI
-from redis.asyncio import Redis
 from tests.api.test_signature import is_problem
-from tests.factories.client import Client, running_app
+from tests.factories.client import Client
 from tests.factories.counter import Counter
 from tests.factories.merchants import TestMerchant, keyring_of, make_key, make_merchant
 from tests.factories.shop import PHONE, stock_the_shop
@@ -74,10 +73,8 @@ def body(no: str = "PO-1", **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def app(database: Database, redis: "Redis[bytes]", settings: Settings) -> AsyncIterator[FastAPI]:
+async def goods(database: Database, settings: Settings) -> None:
     await stock_the_shop(database, settings, NOWHERE, SECRETS)
-    async with running_app(settings) as running:
-        yield running
 
 
 @pytest.fixture

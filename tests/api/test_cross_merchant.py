@@ -1,15 +1,13 @@
 """Nobody sees, or can tell that there is, what belongs to another merchant or to the other environment. From the OpenAPI document itself."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from redis.asyncio import Redis
 from tests.api.test_signature import is_problem
 from tests.factories import contract
-from tests.factories.client import Client, running_app
+from tests.factories.client import Client
 from tests.factories.merchants import ALL_SCOPES, ApiKey, TestMerchant, make_key, make_merchant
 from tests.factories.shop import PHONE, open_desk, stock_the_shop
 
@@ -53,10 +51,8 @@ class Street:
 
 
 @pytest.fixture
-async def app(database: Database, redis: "Redis[bytes]", settings: Settings) -> AsyncIterator[FastAPI]:
+async def goods(database: Database, settings: Settings) -> None:
     await stock_the_shop(database, settings, "http://127.0.0.1:9", {"sim-a": "secret-of-sim-a-only-for-tests"})
-    async with running_app(settings) as running:
-        yield running
 
 
 @pytest.fixture

@@ -28,10 +28,8 @@ from kameng_api.settings import Settings
 
 
 @pytest.fixture
-async def app(database: Database, redis: "Redis[bytes]", settings: Settings) -> AsyncIterator[FastAPI]:
+async def goods(database: Database, settings: Settings) -> None:
     await stock_the_shop(database, settings, NOWHERE, SECRETS)
-    async with running_app(settings) as running:
-        yield running
 
 
 @pytest.fixture
@@ -143,7 +141,6 @@ async def test_two_hundred_signed_orders_at_once_against_money_for_fifty(
 
 
 async def test_two_doors_and_one_number(database: Database, redis: "Redis[bytes]", settings: Settings, merchant: TestMerchant) -> None:
-    await stock_the_shop(database, settings, NOWHERE, SECRETS)
     async with running_app(settings) as one, running_app(settings) as two, Client(one, merchant.key) as a, Client(two, merchant.key) as b:
         answers = await asyncio.gather(*(door.post("/v1/orders", body("PO-1")) for door in (a, b) * 50))
     assert Tally(x.status_code for x in answers) == {201: 1, 200: 99}
@@ -151,7 +148,6 @@ async def test_two_doors_and_one_number(database: Database, redis: "Redis[bytes]
 
 
 async def test_without_redis_orders_go_on_and_unnumbered_writes_wait(database: Database, settings: Settings, merchant: TestMerchant) -> None:
-    await stock_the_shop(database, settings, NOWHERE, SECRETS)
     lonely = settings.model_copy(update={"redis_url": SecretStr(f"redis://127.0.0.1:{free_port()}/0")})
     async with running_app(lonely) as app, Client(app, merchant.key) as client:
         assert (await client.post("/v1/orders", body("PO-1"))).status_code == 201

@@ -1,16 +1,14 @@
 """`GET /v1/orders/{id}/receipt`: proven without our package, nobody else's, and without what the house keeps to itself."""
 
 import importlib.util
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from redis.asyncio import Redis
 from tests.api.test_contract import NOWHERE, SECRETS, body
 from tests.api.test_signature import is_problem
 from tests.conftest import ROOT
-from tests.factories.client import Client, running_app
+from tests.factories.client import Client
 from tests.factories.merchants import TestMerchant, keyring_of, make_merchant
 from tests.factories.shop import stock_the_shop
 
@@ -24,10 +22,8 @@ SIGNER = load_signer(None, bytes(range(32)))
 
 
 @pytest.fixture
-async def app(database: Database, redis: "Redis[bytes]", settings: Settings) -> AsyncIterator[FastAPI]:
+async def goods(database: Database, settings: Settings) -> None:
     await stock_the_shop(database, settings, NOWHERE, SECRETS)
-    async with running_app(settings) as running:
-        yield running
 
 
 def _snippet() -> Any:

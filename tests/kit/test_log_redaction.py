@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import structlog
+from tests.conftest import log_plainly
 
 from kameng_api.kit import log
 
@@ -27,6 +28,7 @@ def out(monkeypatch: pytest.MonkeyPatch) -> Any:
     log.configure("debug", stream=stream)
     yield stream
     structlog.reset_defaults()
+    log_plainly()
     structlog.contextvars.clear_contextvars()
     log._sink.stream = None
     root.handlers[:] = before

@@ -15,7 +15,7 @@ from kameng_api.settings import Settings
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Refusals made on purpose are logged nowhere: unconfigured, structlog paints every traceback with its locals."""
+    """Refusals made on purpose are logged nowhere."""
     with structlog.testing.capture_logs():
         yield
 

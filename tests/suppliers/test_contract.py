@@ -261,7 +261,7 @@ async def test_an_answer_about_another_order_decides_nothing(adapter: Adapter, e
             st.none() | st.booleans() | st.integers() | st.text(max_size=8),
             lambda inner: (
                 st.lists(inner, max_size=3)
-                | st.dictionaries(st.sampled_from(["code", "data", "status", "state", "errno", "result", "out_order_no", "x"]), inner)
+                | st.dictionaries(st.sampled_from(["code", "data", "status", "state", "errno", "result", "out_order_no", "x"]), inner, max_size=4)
             ),
             max_leaves=12,
         ).map(lambda value: json.dumps(value).encode()),

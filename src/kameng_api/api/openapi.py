@@ -80,9 +80,9 @@ class WebhookEvent(BaseModel):
 
 
 def install(app: FastAPI) -> None:
-    """Document the webhooks, and let `/openapi.json` show the merchants' document."""
+    """Document the webhooks, and let `/openapi.json` show the merchants' document: it is worked out once, half a second of a standing loop."""
     app.webhooks.routes.extend(_webhooks().routes)
-    app.openapi = lambda: merchant_document(app)  # type: ignore[method-assign]
+    app.openapi = cache(lambda: merchant_document(app))  # type: ignore[method-assign]
 
 
 @cache

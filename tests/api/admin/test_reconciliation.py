@@ -24,8 +24,12 @@ PATH = "/reconciliation/files?source=mail&day=2026-11-20&name=s.csv"
 
 
 @pytest.fixture
-async def finance(hire: Hire, database: Database, settings: Settings) -> Operator:
+async def goods(database: Database, settings: Settings) -> None:
     await stock_the_shop(database, settings, "http://127.0.0.1:9", {"sim-a": "secret-of-sim-a-only-for-tests"})
+
+
+@pytest.fixture
+async def finance(hire: Hire) -> Operator:
     fang = await hire("finance", "fang")
     await ok(await fang.put("/reconciliation/sources/mail", json=SOURCE))
     return fang

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from tests.chaos.dbfaults.place import SERVER, House
 from tests.conftest import empty, migrate
 from tests.factories.merchants import make_merchant
@@ -14,23 +13,10 @@ from tests.factories.shop import stock_the_shop
 from tests.simulator.conftest import SECRETS, Simulator, simulator
 
 from kameng_api.embedded import servers
-from kameng_api.kit import log
 from kameng_api.kit.db import Database
 from kameng_api.settings import Settings
 
 __all__ = ["simulator"]
-
-
-@pytest.fixture(autouse=True)
-def plain_log() -> Iterator[None]:
-    """As a process of the house writes it. The library's own way paints every traceback with all its values, a second each, in our event loop."""
-    structlog.configure(
-        processors=[structlog.processors.add_log_level, log.describe_exception, log.redact, log.render_json],
-        wrapper_class=structlog.make_filtering_bound_logger("error"),
-        cache_logger_on_first_use=False,
-    )
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="module")
