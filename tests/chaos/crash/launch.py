@@ -23,9 +23,10 @@ from kameng_api.kit.db import Database, fetch
 from kameng_api.kit.http import Client
 from kameng_api.reconciliation import landing
 from kameng_api.settings import Settings
+from kameng_api.suppliers.routing.tuning import DEFAULT
 
 _IDS: Final = re.compile(r"(?<=/)(?:[a-z]{2,4}_[0-9A-Z]{26}|lane[0-9]+-[a-z]|[A-Za-z0-9_-]{43,})(?=/|$)")
-_SOON_S: Final = 1.0
+_SOON_S: Final = 2.0
 """Clocks that would be waited for without need; how often they tick decides nothing."""
 _BEAT_S: Final = 0.03
 _RUN: Final[dict[str, Callable[[Settings], None]]] = {"api": api_process.serve, "worker": worker_process.run}
@@ -99,8 +100,10 @@ def wire(fuse: Fuse) -> None:
 
 
 def tick_soon() -> None:
-    """Let every chore look once a second whether it is due."""
+    """Let every chore look once a second whether it is due, and shut suppliers be asked again as soon."""
     pulse._KEEP_S = stops._BELIEVED_S = _SOON_S  # type: ignore[misc]
+    for longest in ("probe_min_s", "probe_max_s"):  # an order whose other suppliers are used up waits for one that is probed again
+        object.__setattr__(DEFAULT, longest, _SOON_S)
     for name, module in list(sys.modules.items()):
         if name.startswith("kameng_api.jobs."):
             for chore in getattr(module, "CHORES", ()):

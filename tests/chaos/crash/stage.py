@@ -110,7 +110,7 @@ class Lane:
         self.given = {
             "database_url": _renamed(found.app_url, self.name), "redis_url": found.redis_url.replace("db=0", f"db={self.number}"),
             "port": self.port, "base_url": f"http://127.0.0.1:{self.port}", "webhook_development": True,
-            "rate_auth_failures_per_min": 0, "rate_reads_per_s": 5000, "rate_writes_per_s": 5000, "rate_batches_per_min": 5000, "tick_s": 0.1,
+            "rate_auth_failures_per_min": 0, "rate_reads_per_s": 5000, "rate_writes_per_s": 5000, "rate_batches_per_min": 5000, "tick_s": 0.25,
             "database_pool": 6, "supplier_timeout_s": 5, "log_level": "warning", "anchor_file": str(self.fuse_file.with_name("anchors")),
             "anchor_every_s": 1,  # a head that is sealed a moment after the clock struck must not wait for the next minute
             "alarm_sinks": f"webhook:{self.world.receiver.url}/{self.name}-alarms",
