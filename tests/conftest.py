@@ -143,7 +143,7 @@ async def _owner_connection(owner_url: str) -> "asyncpg.Connection[asyncpg.Recor
 
 
 class _Connections:
-    """The owner's connection and the application's pool: backends that know the tables already, for the tests of one file."""
+    """The owner's connection and the application's pool: backends that know the tables already, for all tests of a process."""
 
     def __init__(self, found: servers.Servers) -> None:
         self.db = Database(found.app_url, pool_size=20)
@@ -166,18 +166,27 @@ class _Connections:
         await self._owner.execute(self._emptying)
 
     async def close(self) -> None:
+        """For now: they are opened again when somebody asks."""
         await self.db.close()
         if self._owner is not None:
             await self._owner.close()
+            self._owner = None
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def _connections(migrated: servers.Servers) -> AsyncIterator[_Connections]:
-    """Closed with the file: who copies or drops the database finds nobody there."""
     found = _Connections(migrated)
     with shared(found.db, migrated.app_url):
         yield found
     await found.close()
+
+
+@pytest.fixture
+async def vacant(_connections: _Connections, migrated: servers.Servers) -> servers.Servers:
+    """The servers, and nobody connected to their empty database: it may be copied."""
+    await _connections.empty()
+    await _connections.close()
+    return migrated
 
 
 @pytest.fixture

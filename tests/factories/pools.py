@@ -1,4 +1,4 @@
-"""The pool of connections that the tests of one file share with the apps and workers that they start in their own loop.
+"""The pool of connections that all tests of a process share with the apps and workers that they start in their own loop.
 
 On a connection of its own every statement is prepared and planned anew: 30 to 55 ms of CPU for each test of the API (2026-11-23).
 """

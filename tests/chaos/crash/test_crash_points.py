@@ -7,7 +7,6 @@ import pytest
 from tests.chaos.crash import names, sites, stage
 from tests.chaos.crash.stories import STORIES
 from tests.chaos.crash.trial import try_all
-from tests.conftest import empty
 
 from kameng_api.embedded.servers import Servers
 
@@ -32,10 +31,9 @@ def test_every_point_has_a_story() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-async def test_a_process_killed_at_any_point_loses_and_doubles_nothing(migrated: Servers, tmp_path: Path) -> None:
-    await empty(migrated.owner_url)  # it is the template of the lanes
+async def test_a_process_killed_at_any_point_loses_and_doubles_nothing(vacant: Servers, tmp_path: Path) -> None:
     known = names.read()
-    async with stage.opened(tmp_path / "crash", migrated, _LANES) as lanes:
+    async with stage.opened(tmp_path / "crash", vacant, _LANES) as lanes:  # each on a copy of the database
         verdicts = await try_all(lanes, sorted(known.story_of.items()), together=_TOGETHER)
         passed = {point for lane in lanes for point in lane.passed()}
         logs = "\n".join(lane.out.read_text()[-2000:] for lane in lanes if lane.out.exists())
