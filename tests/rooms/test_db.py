@@ -1,10 +1,13 @@
 """The door to PostgreSQL: raw statements live in the same transaction as SQLAlchemy's."""
 
 import asyncio
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
 
 import pytest
 
-from kameng_api.kit.db import Database, execute, fetch
+from kameng_api.kit.db import Database, driver, execute, fetch
 from kameng_api.kit.errors import Unavailable
 
 _INSERT = "INSERT INTO merchants (merchant_id, name) VALUES (gen_random_uuid(), $1)"
@@ -25,6 +28,29 @@ async def test_a_raw_statement_is_committed_with_its_transaction(database: Datab
     async with database.transaction() as tx:
         [row] = await fetch(tx, "SELECT name FROM merchants")
         assert row["name"] == "real"
+
+
+async def test_arrays_are_known_to_every_connection_without_a_question(database: Database) -> None:
+    values = {
+        "bool": True, "bytea": b"\0", "int4": 1, "int8": 2**40, "text": "话费", "float8": 0.5, "numeric": Decimal("0.0001"), "uuid": UUID(int=7),
+        "date": date(2026, 11, 24), "timestamptz": datetime(2026, 11, 24, tzinfo=UTC), "interval": timedelta(hours=1),
+    }  # fmt: skip
+    columns = ", ".join(f"${n}::{name}[] AS {name}" for n, name in enumerate(values, 1))
+    async with database.transaction() as tx:
+        await fetch(tx, f"SELECT {columns}", *([value] for value in values.values()))
+    await database.close()
+    asked: list[str] = []
+    async with database.transaction() as tx:
+        connection = await driver(tx)
+        connection.add_query_logger(lambda query: asked.append(query.query))
+        for name, value in values.items():
+            [row] = await fetch(tx, f"SELECT $1::{name}[] AS one", [value, None])
+            assert row["one"] == [value, None]
+        await asyncio.sleep(0)  # who logs is told a turn later
+        assert len(asked) == len(values)
+        [row] = await fetch(tx, "SELECT array_agg(m) AS rows FROM fanout_marks AS m")  # an array of our own is looked up
+        await asyncio.sleep(0)
+        assert row["rows"][0]["book_range"] == 0 and len(asked) > len(values) + 1
 
 
 async def test_connections_that_died_in_the_pool_are_replaced_unseen(database: Database) -> None:

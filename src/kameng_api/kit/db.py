@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from kameng_api.kit.connection import Connection
 from kameng_api.kit.errors import Unavailable
 
 Tx = AsyncConnection
@@ -61,6 +62,7 @@ class Database:
             pool_recycle=1800,
             isolation_level="READ COMMITTED",
             connect_args={
+                "connection_class": Connection,
                 "timeout": 5,
                 "command_timeout": 60,
                 "statement_cache_size": 500,
