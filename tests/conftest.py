@@ -83,7 +83,7 @@ def settings(migrated: servers.Servers) -> Settings:
     )
 
 
-_EMPTY = """DO $$
+_EMPTY = """CREATE FUNCTION pg_temp.empty() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   used regclass[];
   one regclass;
@@ -114,12 +114,13 @@ async def empty(owner_url: str) -> None:
     connection = await _owner_connection(owner_url)
     try:
         await connection.execute(await _emptying(connection))
+        await connection.execute("SELECT pg_temp.empty()")
     finally:
         await connection.close()
 
 
 async def _emptying(connection: "asyncpg.Connection[asyncpg.Record]") -> str:
-    """The statement that does it.
+    """The statement that makes a function of this connection which does it.
 
     Rows are deleted: to truncate makes new files for a table and each of its indexes, ten times the work for a few rows. What has grown, or
     was analysed, is truncated, for statements to be planned in each test as on new tables.
@@ -149,7 +150,6 @@ class _Connections:
         self.db = Database(found.app_url, pool_size=20)
         self._owner_url = found.owner_url
         self._owner: asyncpg.Connection[asyncpg.Record] | None = None
-        self._emptying = ""
 
     async def empty(self) -> None:
         """As `empty`; a connection that a test cut is replaced."""
@@ -162,8 +162,8 @@ class _Connections:
     async def _try_to_empty(self) -> None:
         if self._owner is None:
             self._owner = await _owner_connection(self._owner_url)
-            self._emptying = await _emptying(self._owner)
-        await self._owner.execute(self._emptying)
+            await self._owner.execute(await _emptying(self._owner))
+        await self._owner.execute("SELECT pg_temp.empty()")
 
     async def close(self) -> None:
         """For now: they are opened again when somebody asks."""

@@ -92,6 +92,7 @@ async def test_the_document_is_shown_outside_live_mode_only(app: FastAPI, client
     shown = await client.send("GET", "/openapi.json", signed=False)
     assert shown.status_code == 200
     assert shown.json() == merchants
+    assert app.openapi() is app.openapi(), "it is long work, and anybody may ask"
     assert (await client.send("GET", "/docs", signed=False)).status_code == 200
     live = build_app(app.state.settings.model_copy(update={"mode": "live"}))
     async with live.router.lifespan_context(live), Client(live) as stranger:

@@ -253,9 +253,22 @@ def state(health: Health, now: float = 200.0) -> list[tuple[object, ...]]:
             found.silent,
             found.in_flight,
             round(found.latency_s, 6),
+            round(found.doubt, 9),
+            round(found.freeze_s, 6),
         )
         for found in (health.reading(channel, sku, now) for channel in "AB" for sku in ("s1", "s2"))
     ]
+
+
+@pytest.mark.parametrize("verdict", [Heard.GOOD, Heard.BAD])
+def test_a_doubt_that_is_told_after_its_end_counts_as_if_before(verdict: Heard) -> None:
+    told = [Sent("a", "A", "s1", 10.0), Answered("a", "A", "s1", 40.0, 10.0, Heard.DOUBT), Answered("a", "A", "s1", 640.0, 10.0, verdict)]
+    straight, late, never = Health(), Health(), Health()
+    for health, order in ((straight, (0, 1, 2)), (late, (0, 2, 1, 1)), (never, (0, 2))):
+        for number in order:
+            health.observe(told[number])
+    assert state(late, 700.0) == state(straight, 700.0) != state(never, 700.0)
+    assert late.reading("A", "s1", 700.0).freeze_s == (300.0 + 600.0) / 2
 
 
 @settings(max_examples=60, deadline=None)

@@ -117,6 +117,8 @@ class Health:
         if after == PENDING or before in (VOID, after):
             return
         if before in (GOOD, BAD) and event.what is not Heard.REVERSED:
+            if after == DOUBT:
+                self._hear_of_doubt(channel, trace, event.at)
             return
         if before == PENDING:
             channel.live.pop(trace.attempt, None)
@@ -125,14 +127,24 @@ class Health:
         elif event.what is not Heard.REVERSED:
             trace.heard_at = event.at
             if before == DOUBT and trace.doubt_at is not None:
-                channel.frozen_s = min(channel.frozen_s + event.at - trace.doubt_at, 1e9)
-                channel.freezes += 1.0
+                channel.count_freeze(event.at - trace.doubt_at)
             elif after == GOOD:
                 channel.heard_at = max(channel.heard_at, event.at)
         trace.state = after
         self._count(channel, trace, before, after)
         if self.tuning.limits:
             self._learn_limit(channel, trace, event)
+
+    def _hear_of_doubt(self, channel: ChannelHealth, trace: Trace, at: float) -> None:
+        """That an attempt was in doubt is told after the verdict that ended it: it counts as if it had been told before."""
+        if trace.doubt_at is not None or trace.heard_at is None or at >= trace.heard_at:
+            return
+        trace.doubt_at = at
+        channel.count_freeze(trace.heard_at - at)
+        for each in (channel.track, channel.skus[trace.sku]):
+            each.changed = True
+            if _is_evidence(trace, each, channel):
+                each.doubted += each.weight(trace.sent_at)
 
     def _count(self, channel: ChannelHealth, trace: Trace, before: int, after: int) -> None:
         for each in (channel.track, channel.skus[trace.sku]):
@@ -143,7 +155,7 @@ class Health:
                 each.settled = (0, 0, 0)
             if after == VOID and before == PENDING:
                 continue
-            if trace.sent_at <= each.fresh_from or (trace.apart and each is channel.track):
+            if not _is_evidence(trace, each, channel):
                 continue
             weight = each.weight(trace.sent_at)
             if before == PENDING:
@@ -414,3 +426,8 @@ class Health:
         changes = list(self._changes)
         self._changes.clear()
         return changes
+
+
+def _is_evidence(trace: Trace, track: Track, channel: ChannelHealth) -> bool:
+    """Whether the attempt counts in the track's sums: not what was sent before it began anew, nor what one SKU's open circuit kept apart."""
+    return trace.sent_at > track.fresh_from and not (trace.apart and track is channel.track)

@@ -243,6 +243,11 @@ class ChannelHealth:
             return self.heard_at - batch_s  # this batch is still coming in
         return self.heard_at + int((since_s - _SLACK_S) / batch_s) * batch_s
 
+    def count_freeze(self, seconds: float) -> None:
+        """So long an order stood still until its doubt was resolved."""
+        self.frozen_s = min(self.frozen_s + seconds, 1e9)
+        self.freezes += 1.0
+
     def p_now(self, now: float, tuning: Tuning) -> float:
         """Success as of late, the unanswered counted by how many of them should have come."""
         track = self.track
