@@ -83,6 +83,11 @@ _CLOCKS: Final = (
 )  # fmt: skip
 
 
+_FIRST_CHORE_S: Final = 10.0
+"""Within so many seconds of a start every clock strikes first (sooner, if its own wait is shorter). Within one second, some thirty chores
+would have their first statements planned while the orders that waited for the worker are bought."""
+
+
 class Bells:
     """One event per job; ringing a lane wakes all of its jobs."""
 
@@ -217,7 +222,7 @@ async def _lane(job: Job, desk: Desk, bells: Bells, stopping: asyncio.Event) -> 
 
 async def _clock(chore: Chore, desk: Desk, stopping: asyncio.Event) -> None:
     """Run a chore every so often; how long it takes does not matter, that it raises neither."""
-    await _rest(stopping, random.uniform(0, min(chore.every_s, 1.0)))  # noqa: S311  spreads processes only
+    await _rest(stopping, random.uniform(0, min(chore.every_s, _FIRST_CHORE_S)))  # noqa: S311  spreads processes only
     while not stopping.is_set():
         try:
             await chore.run(desk)

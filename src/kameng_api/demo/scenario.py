@@ -225,8 +225,10 @@ async def _was_unknown(scenario: Scenario, watched: Watched) -> None:
     steps = await _steps(scenario, watched)
     at = next((step["at"] for step in steps if step["step"] == "outcome_unknown"), None)
     demand(at is not None, "outcome_unknown is not in the timeline")
-    waited = seconds_between(watched.order["created_at"], str(at))
-    demand(waited <= _UNKNOWN_WITHIN_S, f"outcome_unknown after {waited:.1f} s")
+    created = watched.order["created_at"]
+    waited = seconds_between(created, str(at))
+    told = ", ".join(f"{step['step']} {seconds_between(created, step['at']):.1f} s" for step in steps)
+    demand(waited <= _UNKNOWN_WITHIN_S, f"outcome_unknown after {waited:.1f} s: {told}")
     demand(_took_s(watched.order) >= 58, f"took {_took_s(watched.order):.1f} s only")
 
 
