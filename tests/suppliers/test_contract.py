@@ -252,8 +252,7 @@ async def test_an_answer_about_another_order_decides_nothing(adapter: Adapter, e
     assert not is_definite(outcome) and not isinstance(outcome, Accepted), outcome
 
 
-@pytest.mark.parametrize(("adapter", "example"), one_each("place", "look_up"))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     body=st.one_of(
         st.binary(max_size=200),
@@ -267,11 +266,14 @@ async def test_an_answer_about_another_order_decides_nothing(adapter: Adapter, e
         ).map(lambda value: json.dumps(value).encode()),
     )
 )
-async def test_no_text_at_all_is_taken_for_a_verdict(adapter: Adapter, example: dict[str, Any], body: bytes) -> None:
-    supplier, _ = connect(adapter, example, answer_of(example, body=body))
-    outcome = (await ask(supplier, example)).outcome
-    # a list without our order is a not-found to vendors that answer with lists; it proves nothing unless certified
-    assert isinstance(outcome, Unknown) or (isinstance(outcome, NotFound) and not supplier.capabilities.not_found_is_final), outcome
+async def test_no_text_at_all_is_taken_for_a_verdict(body: bytes) -> None:
+    """Each text is read by every adapter: to make one up costs more than to read it."""
+    for adapter, example in (each.values for each in one_each("place", "look_up")):
+        supplier, _ = connect(adapter, example, answer_of(example, body=body))
+        outcome = (await ask(supplier, example)).outcome
+        # a list without our order is a not-found to vendors that answer with lists; it proves nothing unless certified
+        proves_nothing = isinstance(outcome, NotFound) and not supplier.capabilities.not_found_is_final
+        assert isinstance(outcome, Unknown) or proves_nothing, (adapter.name, example["call"], outcome)
 
 
 @pytest.mark.parametrize(("adapter", "example"), one_each("place"))
